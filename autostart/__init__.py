@@ -1,0 +1,1 @@
+"""autostart: a reverse proxy that starts services on the first request and stops idle ones."""

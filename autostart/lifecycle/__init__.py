@@ -1,0 +1,8 @@
+"""When a service starts, who may use it, and when it stops. Knows neither aiohttp nor docker."""
+
+from autostart.lifecycle.events import State
+from autostart.lifecycle.service import Service
+from autostart.lifecycle.snapshot import Snapshot
+from autostart.lifecycle.use import Lease
+
+__all__ = ["Lease", "Service", "Snapshot", "State"]

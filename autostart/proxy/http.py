@@ -1,0 +1,230 @@
+"""Ask a service over HTTP, and pass its answer on.
+
+Owns the connections to services. The only module that knows aiohttp's ClientSession, so that an upstream
+protocol of our own can take its place (DESIGN.md section 7: it is most of the cost of a small request).
+Imports config, errors, body and runtime.base.
+
+Two kinds of connections: kept ones, for requests that may be asked again without harm when the connection
+turns out to be dead, and fresh ones for all others, so that an upload never meets a dead connection.
+"""
+
+import asyncio
+import contextlib
+import socket
+import struct
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+import yarl
+from aiohttp import hdrs, web
+
+from autostart import errors
+from autostart.proxy.body import Body
+from autostart.proxy.headers import Headers
+from autostart.runtime.base import Endpoint
+
+Answer = aiohttp.ClientResponse
+
+_IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})  # RFC 9110 section 9.2.2
+_AUTO_HEADERS = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
+_READ_BYTES = 2**18
+_MOST_LINE_BYTES = 2**16
+_MOST_HEADERS = 512
+_RESET = struct.pack("ii", 1, 0)
+"""SO_LINGER on, for no time: closing throws away what was not sent, and tells the peer."""
+_KEEP_S = 4.0
+"""Shorter than what common servers keep an idle connection (uvicorn: 5 s), so that few are met dead."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a service is asked, and how long that may take. `service` is its host name in the configuration."""
+
+    service: str
+    endpoint: Endpoint
+    method: str
+    target: str
+    headers: Headers
+    body: Body | None
+    connect_timeout_s: float
+    response_timeout_s: float
+
+
+class AnswerCut(Exception):
+    """The service broke off in the middle of its answer."""
+
+
+class Upstream:
+    """The connections to all services. Made without a loop; `close` ends it."""
+
+    def __init__(self) -> None:
+        self._kept: aiohttp.ClientSession | None = None
+        self._fresh: aiohttp.ClientSession | None = None
+
+    async def ask(self, question: Question) -> Answer:
+        """Send the request and return the answer as soon as its headers are there; its body is still to come.
+
+        The body is sent while the answer is waited for, and after that as long as the answer goes on. The
+        caller leaves the answer by `async with`. Raises UpstreamFailed, UpstreamTimeout, and what reading the
+        body raises. Cancellation closes the connection.
+        """
+        body = question.body
+        repeatable = question.method in _IDEMPOTENT
+        first = self._session(kept=repeatable and body is None)
+        try:
+            return await self._ask(first, question)
+        except _Failed as exc:
+            nothing_sent = isinstance(exc.__cause__, aiohttp.ClientConnectorError) or (
+                body is None and repeatable
+            )
+            if not nothing_sent or (body is not None and body.asked_for):
+                raise errors.UpstreamFailed(question.service, str(exc)) from exc
+        try:
+            return await self._ask(self._session(kept=False), question)
+        except _Failed as exc:
+            raise errors.UpstreamFailed(question.service, str(exc)) from exc
+
+    async def _ask(self, session: aiohttp.ClientSession, question: Question) -> Answer:
+        loop = asyncio.get_running_loop()
+        limit_s, body = question.response_timeout_s, question.body
+        begun = loop.time()
+        has_answered = False
+
+        def waits_for_client(is_waiting: bool) -> None:  # noqa: FBT001 - a callback of one argument
+            if not has_answered:
+                silence.reschedule(None if is_waiting else loop.time() + limit_s)
+
+        data: Any = None if body is None else body.chunks(waits_for_client)
+        try:
+            async with asyncio.timeout(limit_s) as silence:
+                return await session.request(
+                    question.method,
+                    _url(question.endpoint, question.target),
+                    headers=question.headers,
+                    data=data,
+                    allow_redirects=False,
+                    timeout=aiohttp.ClientTimeout(sock_connect=question.connect_timeout_s),
+                )
+        except aiohttp.ConnectionTimeoutError as exc:
+            raise _Failed(f"no connection within {question.connect_timeout_s:g} s") from exc
+        except TimeoutError:
+            raise errors.UpstreamTimeout(question.service, loop.time() - begun) from None
+        except (aiohttp.ClientError, OSError, ValueError) as exc:
+            if body is not None and body.failure is not None:
+                raise body.failure from exc
+            raise _Failed(_describe(exc)) from exc
+        finally:
+            has_answered = True
+
+    def _session(self, *, kept: bool) -> aiohttp.ClientSession:
+        if self._kept is None or self._fresh is None:
+            self._kept, self._fresh = _make_session(force_close=False), _make_session(force_close=True)
+        return self._kept if kept else self._fresh
+
+    async def close(self) -> None:
+        """Close every connection."""
+        for session in (self._kept, self._fresh):
+            if session is not None:
+                await session.close()
+        self._kept = self._fresh = None
+
+
+class _Failed(Exception):
+    """The service did not answer; the message says how, in words."""
+
+
+def _make_session(*, force_close: bool) -> aiohttp.ClientSession:
+    kept: dict[str, Any] = {} if force_close else {"keepalive_timeout": _KEEP_S}
+    session = aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0, force_close=force_close, **kept),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=False,
+        skip_auto_headers=_AUTO_HEADERS,
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
+        read_bufsize=_READ_BYTES,
+        max_line_size=_MOST_LINE_BYTES,
+        max_field_size=_MOST_LINE_BYTES,
+        max_headers=_MOST_HEADERS,
+    )
+    # It repeats by method alone; `Upstream.ask` knows better when that does no harm.
+    session._retry_connection = False  # noqa: SLF001 - there is no option
+    return session
+
+
+def _url(endpoint: Endpoint, target: str) -> yarl.URL:
+    """Return a URL whose path *is* the request target, query and all, so that not a byte of it changes."""
+    host = f"[{endpoint.host}]" if ":" in endpoint.host else endpoint.host
+    return yarl.URL.build(scheme="http", host=host, port=endpoint.port, path=target, encoded=True)
+
+
+def _describe(exc: Exception) -> str:
+    if isinstance(exc, aiohttp.ClientConnectorError):
+        return f"no connection ({exc.os_error.strerror or exc.os_error})"
+    if isinstance(exc, aiohttp.ServerDisconnectedError):
+        return "it closed the connection without an answer"
+    if isinstance(exc, aiohttp.ClientResponseError):
+        return "what it answered is not HTTP"
+    if isinstance(exc, OSError) and exc.strerror:
+        return f"the connection broke ({exc.strerror})"
+    return f"the connection broke ({type(exc).__name__})"
+
+
+class Passed(web.StreamResponse):
+    """The service's answer on its way to the client; `sent_bytes` counts its body."""
+
+    def __init__(self, answer: Answer, headers: Headers) -> None:
+        super().__init__(status=answer.status, reason=answer.reason or "", headers=headers)
+        self.sent_bytes = 0
+        self._answer = answer
+        self._has_type = hdrs.CONTENT_TYPE in headers
+        # What is there as a whole leaves in one piece, headers and body; what trickles begins at once.
+        self._send_headers_immediately = not answer.content.is_eof()
+
+    async def _write_headers(self) -> None:
+        if not self._has_type:  # aiohttp would have us claim to know it
+            self.headers.popall(hdrs.CONTENT_TYPE, None)
+        await super()._write_headers()
+
+    async def pass_on(self, request: web.BaseRequest) -> None:
+        """Send the answer, piece by piece as it comes, without a limit in time or size.
+
+        Raises AnswerCut where the service breaks off: the connection to the client is closed then, so that
+        what it got cannot be taken for the whole. Raises ConnectionError when the client has gone.
+        """
+        await self.prepare(request)
+        content = self._answer.content
+        while True:
+            try:
+                data = await content.readany()
+            except (aiohttp.ClientError, OSError) as exc:
+                _break_off(request, self)
+                raise AnswerCut(_describe(exc)) from exc
+            if not data:
+                break
+            self.sent_bytes += len(data)
+            await self.write(data)
+        if _was_reset(self._answer):
+            _break_off(request, self)
+            raise AnswerCut("the connection broke")
+        await self.write_eof()
+
+
+def _was_reset(answer: Answer) -> bool:
+    """Say whether an answer that ends with its connection ended with a reset: aiohttp takes that for an end."""
+    if "Content-Length" in answer.headers or "Transfer-Encoding" in answer.headers:
+        return False
+    protocol = answer._protocol  # noqa: SLF001 - `connection` is None once the end was seen
+    return protocol is not None and isinstance(protocol.exception(), OSError)
+
+
+def _break_off(request: web.BaseRequest, response: web.StreamResponse) -> None:
+    transport = request.transport
+    if transport is None:
+        return
+    if response.chunked or request.version >= (1, 1) or hdrs.CONTENT_LENGTH in response.headers:
+        transport.close()  # what was written still arrives; the framing tells that it is not all
+    else:  # its end is the connection's: only a reset tells it from a good one
+        with contextlib.suppress(OSError):
+            transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        transport.abort()

@@ -1,0 +1,1 @@
+"""What runs a service: the protocol in `base`, and one module or package for each way of running."""

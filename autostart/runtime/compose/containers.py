@@ -1,0 +1,167 @@
+"""A project's containers: which they are, whether they run, where they listen.
+
+The engine's list only finds them. It lags behind: with 20.10 a container is listed as running for some
+milliseconds after its `die` event; what `inspect` says is true.
+"""
+
+import contextlib
+import re
+import socket
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import docker
+from docker.errors import NotFound
+
+from autostart.runtime.base import Endpoint
+from autostart.runtime.compose.project import Project
+
+_LABEL = "com.docker.compose."
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """One container at one moment. `state` is Docker's word (running, paused, exited, created, …)."""
+
+    id: str
+    name: str
+    service: str
+    """Compose's name for it; empty where compose did not make it."""
+    state: str
+    created_s: float
+    started_at_s: float | None
+    """When its present run began; None while it does not run."""
+    exit_code: int | None
+    """Of its last run; None while it runs and before the first run."""
+    published: tuple[tuple[int, int], ...]
+    """Pairs of host port and container port; empty while it does not run."""
+    addresses: tuple[tuple[str, str], ...]
+    """Pairs of its address and the gateway of that network."""
+
+    @property
+    def is_running(self) -> bool:
+        """Say whether its process lives and is not frozen."""
+        return self.state == "running"
+
+    @property
+    def is_alive(self) -> bool:
+        """Say whether there is something to stop: it runs, is frozen, or is about to run again."""
+        return self.state in {"running", "paused", "restarting"}
+
+    def answers_to(self, name: str) -> bool:
+        """Say whether `name`, as somebody wrote it in `containers`, means this one."""
+        return name in {self.name, self.service}
+
+
+def find_containers(
+    client: docker.APIClient, project: Project, names: Sequence[str], known: Iterable[str]
+) -> list[Container]:
+    """Return the containers of `project`, and those called `names` that compose did not make; blocks.
+
+    Those whose ids are `known` are only inspected (1 ms each, where a list looks at all that the engine has).
+    Where one of them is gone or they are not all, they are searched for: by the project's name, as compose
+    does; by its directory, for a project brought up under another name (`docker compose -p`); by container name.
+    """
+    found = _inspect(client, known)
+    if not found or not _covers(found, project, names):
+        found = _list(client, f"label={_LABEL}project={project.name}")
+    if not _covers(found, project, names):
+        ids = {container.id for container in found}
+        others = _list(client, f"label={_LABEL}project.working_dir={project.directory}")
+        found += [container for container in others if container.id not in ids]
+    for name in names:
+        if not any(container.answers_to(name) for container in found):
+            found += _list(client, f"name=^/?{re.escape(name)}$")
+    return found
+
+
+def _covers(found: Sequence[Container], project: Project, names: Iterable[str]) -> bool:
+    services = {container.service for container in found}
+    wanted = {service.name for service in project.services.values() if service.is_enabled}
+    return wanted <= services and all(any(item.answers_to(name) for item in found) for name in names)
+
+
+def _list(client: docker.APIClient, selection: str) -> list[Container]:
+    kind, _, value = selection.partition("=")
+    items = client.containers(all=True, filters={kind: [value]})
+    return _inspect(
+        client,
+        (item["Id"] for item in items if (item.get("Labels") or {}).get(f"{_LABEL}oneoff") != "True"),
+    )
+
+
+def _inspect(client: docker.APIClient, ids: Iterable[str]) -> list[Container]:
+    found = []
+    for container_id in ids:
+        with contextlib.suppress(NotFound):  # removed meanwhile
+            found.append(parse_container(client.inspect_container(container_id)))
+    return found
+
+
+def parse_container(raw: dict[str, Any]) -> Container:
+    """Return the container that the engine's `inspect` tells."""
+    labels = raw["Config"].get("Labels") or {}
+    state = raw["State"]
+    has_ended = state["Status"] in {"exited", "dead"}
+    network_settings = raw.get("NetworkSettings") or {}
+    return Container(
+        id=raw["Id"],
+        name=raw["Name"].lstrip("/"),
+        service=labels.get(f"{_LABEL}service", ""),
+        state=state["Status"],
+        exit_code=state["ExitCode"] if has_ended else None,
+        created_s=parse_time(raw["Created"]) or 0.0,
+        started_at_s=None if has_ended else parse_time(state.get("StartedAt", "")),
+        published=tuple(
+            (int(binding["HostPort"]), int(inside.partition("/")[0]))
+            for inside, bindings in (network_settings.get("Ports") or {}).items()
+            for binding in bindings or ()
+            if inside.endswith("/tcp")
+        ),
+        addresses=tuple(
+            (network["IPAddress"], network.get("Gateway") or "")
+            for network in (network_settings.get("Networks") or {}).values()
+            if network and network.get("IPAddress")
+        ),
+    )
+
+
+def parse_time(text: str) -> float | None:
+    """Read the engine's RFC 3339 time with nanoseconds, in UTC, as epoch seconds; None for its zero."""
+    if not text or text.startswith("0001"):
+        return None
+    head, _, fraction = text.removesuffix("Z").partition(".")
+    return datetime.fromisoformat(f"{head}+00:00").timestamp() + float(f"0.{fraction or 0}")
+
+
+def find_endpoint(containers: Iterable[Container], port: int) -> Endpoint:
+    """Return where the running service behind `port` of this host is reached best.
+
+    That is the container's own address where this host is part of its network, measured at nearly three
+    times the requests of docker-proxy (DESIGN.md section 7); else the published port, behind which docker-proxy
+    accepts before the service listens.
+    """
+    for container in containers:
+        inside = dict(container.published).get(port)
+        if inside is None:
+            continue
+        for address, gateway in container.addresses:
+            if _is_direct(address, gateway):
+                return Endpoint(address, inside)
+        return Endpoint("127.0.0.1", port, accepts_early=True)
+    return Endpoint("127.0.0.1", port)
+
+
+def _is_direct(address: str, gateway: str) -> bool:
+    """Say whether this host is on the container's own bridge: it would speak to `address` as its gateway.
+
+    Asks the routing table; no packet is sent. False for rootless engines, virtual machines and other hosts.
+    """
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.connect((address, 9))
+            return bool(probe.getsockname()[0] == gateway)
+    except OSError:
+        return False

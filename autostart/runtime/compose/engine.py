@@ -1,0 +1,155 @@
+"""The connection to the Docker engine: one client for all, each call in a thread of its own.
+
+Knows nothing of compose.
+"""
+
+import asyncio
+import contextlib
+import socket
+import threading
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
+
+import docker
+from docker.utils import kwargs_from_env
+
+from autostart.errors import TimedOut
+from autostart.runtime.compose.events import EngineEvent, EventStream
+from autostart.runtime.compose.failures import ENGINE_TROUBLE, translate
+from autostart.runtime.compose.threads import run_in_thread
+
+T = TypeVar("T")
+
+_DEFAULT_ADDRESS = "unix:///var/run/docker.sock"
+_SOCKET_TIMEOUT_S = 60
+"""After this long without a byte a call's thread ends, even where nobody waits for it any more."""
+_GREETING_TIMEOUT_S = 5
+"""For the first words with an engine, which all other calls wait for."""
+_CLOSE_LIMIT_S = 1.0
+_MOST_LOOKS = 8
+"""A thousand projects are not looked at all at once when the engine comes back: each look is a thread."""
+_POOL_SIZE = 32
+"""Connections kept for the next calls; more than that are opened and closed, none waits."""
+
+
+class Follower(Protocol):
+    """Who wants to hear of events; both are called on the event loop."""
+
+    def on_engine_event(self, event: EngineEvent) -> None:
+        """Take one event of a container that it follows."""
+        ...
+
+    def on_engine_connected(self) -> None:
+        """Learn that the stream of events began (again): what happened before it was not told."""
+        ...
+
+
+class Engine:
+    """One Docker engine, whether it runs at the moment or not.
+
+    Nothing is asked of the engine at construction; each call raises what is wrong at that moment, and the
+    next one tries again. `address` as in DOCKER_HOST, which is where it comes from when left out. Belongs
+    to the event loop that it is used on first.
+    """
+
+    def __init__(self, address: str | None = None) -> None:
+        self._settings: dict[str, Any] = dict(kwargs_from_env()) if address is None else {"base_url": address}
+        self.address: str = self._settings.setdefault("base_url", _DEFAULT_ADDRESS)
+        self.looking = asyncio.Semaphore(_MOST_LOOKS)
+        """Held by who looks at a project for nobody who waits."""
+        self._client: docker.APIClient | None = None
+        self._client_lock = threading.Lock()
+        self._followers: dict[str, set[Follower]] = {}
+        self._stream: EventStream | None = None
+
+    def __repr__(self) -> str:
+        state = "connected" if self._client is not None else "not connected"
+        return f"<Engine {self.address} {state}>"
+
+    @property
+    def reconnects(self) -> int:
+        """Return how often the stream of events had to be opened again."""
+        return self._stream.reconnects if self._stream else 0
+
+    # --- calls ---------------------------------------------------------------------------------------
+
+    async def call(self, operation: str, function: Callable[[docker.APIClient], T], *, limit_s: float) -> T:
+        """Run `function` with the client, in a thread of its own.
+
+        `operation` names it in errors ("starting the container web"). Raises TimedOut after `limit_s`
+        seconds, and what `failures.translate` makes of the SDK's exceptions. Cancellation leaves the thread
+        to end by itself.
+        """
+
+        def work() -> T:
+            try:
+                return function(self.connect())
+            except ENGINE_TROUBLE as exc:
+                raise translate(exc, operation, self.address) from exc
+
+        return await run_in_thread(operation, work, limit_s=limit_s)
+
+    def connect(self) -> docker.APIClient:
+        """Return the client, made (with the engine's API version) where there is none. Blocks; for threads."""
+        with self._client_lock:
+            if self._client is None:
+                self._probe()
+                client = docker.APIClient(
+                    version="auto", timeout=_GREETING_TIMEOUT_S, max_pool_size=_POOL_SIZE, **self._settings
+                )
+                client.timeout = _SOCKET_TIMEOUT_S
+                if self.address.startswith("unix://"):
+                    # No proxy or netrc applies to it; asking the environment for them takes 0.13 ms a call.
+                    client.trust_env = False
+                self._client = client
+            return self._client
+
+    def _probe(self) -> None:
+        """Raise the plain OSError where nobody listens; the SDK's client would leave its socket open."""
+        if self.address.startswith("unix://"):
+            with socket.socket(socket.AF_UNIX) as probe:
+                probe.settimeout(_GREETING_TIMEOUT_S)
+                probe.connect(self.address.removeprefix("unix://"))
+
+    def disconnect(self) -> None:
+        """Forget the client: its connections are dead, and another engine may answer next time."""
+        with self._client_lock:
+            client, self._client = self._client, None
+        if client is not None:
+            client.close()
+
+    # --- events --------------------------------------------------------------------------------------
+
+    def follow(self, follower: Follower, keys: frozenset[str]) -> None:
+        """Tell `follower` of events with one of `keys` (see `EngineEvent.keys`). Starts the reader."""
+        for key in keys:
+            self._followers.setdefault(key, set()).add(follower)
+        if self._stream is None:
+            self._stream = EventStream(self, asyncio.get_running_loop(), self._on_event, self._on_connected)
+
+    def unfollow(self, follower: Follower) -> None:
+        """Tell `follower` of nothing any more."""
+        for key in [key for key, followers in self._followers.items() if follower in followers]:
+            self._followers[key].discard(follower)
+            if not self._followers[key]:
+                del self._followers[key]
+
+    def _on_event(self, event: EngineEvent) -> None:
+        told: set[Follower] = set()
+        for key in event.keys:
+            told |= self._followers.get(key, set())
+        for follower in told:
+            follower.on_engine_event(event)
+
+    def _on_connected(self) -> None:
+        for follower in set().union(*self._followers.values()):
+            follower.on_engine_connected()
+
+    async def close(self) -> None:
+        """End the reader of events and close the connections. Calls still under way end by themselves."""
+        if self._stream is not None:
+            await self._stream.close()
+            self._stream = None
+        # In a thread: a call that greets an engine which hangs has the lock.
+        with contextlib.suppress(TimedOut):
+            await run_in_thread("letting go of the engine", self.disconnect, limit_s=_CLOSE_LIMIT_S)

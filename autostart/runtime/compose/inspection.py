@@ -1,0 +1,96 @@
+"""Single questions to the engine about one container: how it died, what it printed, whether it is well.
+
+Every function blocks and runs in `Engine.call`'s thread; each is given the client.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import docker
+from docker.errors import APIError, NotFound
+
+from autostart.errors import Exited, OutOfMemory, RuntimeFailure, Unhealthy
+from autostart.runtime.base import HealthResult
+from autostart.runtime.compose.containers import parse_time
+
+_DEFAULT_CHECK_LIMIT_S = 30.0
+_MAX_OUTPUT_CHARS = 1000
+_EARLY_LINES_S = 0.3
+"""The engine notes a run's beginning after the fact, and a quick failure has printed its reason by then."""
+
+
+def was_out_of_memory(client: docker.APIClient, container_id: str) -> bool:
+    """Say whether the kernel ended the container's last run for want of memory."""
+    return bool(client.inspect_container(container_id)["State"].get("OOMKilled"))
+
+
+def death_of(client: docker.APIClient, container_id: str, name: str, log_lines: int) -> RuntimeFailure | None:
+    """Return how the container ended, with the last lines of that run; None where it runs."""
+    state = client.inspect_container(container_id)["State"]
+    if state.get("Running") and not state.get("Restarting"):
+        return None
+    tail = log_tail(client, container_id, log_lines)
+    if state.get("OOMKilled"):
+        return OutOfMemory(name, tail)
+    return Exited(name, state.get("ExitCode"), tail)
+
+
+def log_tail(client: docker.APIClient, container_id: str, lines: int) -> list[str]:
+    """Return the last `lines` lines that the container's present or latest run printed."""
+    try:
+        begun_s = parse_time(client.inspect_container(container_id)["State"].get("StartedAt", ""))
+        since_s = begun_s - _EARLY_LINES_S if begun_s else None
+        raw = client.logs(container_id, stdout=True, stderr=True, tail=lines, since=since_s)
+    except NotFound:
+        return []
+    except APIError as exc:
+        if "does not support reading" in str(exc.explanation):
+            return []
+        raise
+    return [line.rstrip() for line in raw.decode(errors="replace").splitlines()]
+
+
+def has_image(client: docker.APIClient, image: str) -> bool:
+    """Say whether the image is on this machine."""
+    try:
+        client.inspect_image(image)  # type: ignore[no-untyped-call]
+    except NotFound:
+        return False
+    return True
+
+
+class HealthCheck:
+    """The health check that a container was made with. `limit_s` is how long one run may take."""
+
+    def __init__(self, container_id: str, command: Sequence[str], limit_s: float) -> None:
+        self.container_id = container_id
+        self.limit_s = limit_s
+        self._command = list(command)
+
+    @classmethod
+    def of(cls, client: docker.APIClient, container_id: str) -> "HealthCheck | None":
+        """Return the container's health check, its own or its image's; None where it has none."""
+        config: dict[str, Any] = client.inspect_container(container_id)["Config"]
+        check = config.get("Healthcheck") or {}
+        kind, *words = check.get("Test") or ["NONE"]
+        if kind == "NONE" or not words:
+            return None
+        command = [*(config.get("Shell") or ["/bin/sh", "-c"]), words[0]] if kind == "CMD-SHELL" else words
+        return cls(container_id, command, check.get("Timeout", 0) / 1e9 or _DEFAULT_CHECK_LIMIT_S)
+
+    def run(self, client: docker.APIClient) -> HealthResult:
+        """Run it now, by exec, as the engine itself would. The engine's own idea of health is not changed."""
+        execution = client.exec_create(self.container_id, self._command)["Id"]
+        output: bytes = client.exec_start(execution)
+        exit_code = client.exec_inspect(execution)["ExitCode"]
+        text = output[: 4 * _MAX_OUTPUT_CHARS].decode(errors="replace").strip()
+        return HealthResult(exit_code == 0, text[:_MAX_OUTPUT_CHARS])
+
+
+def engine_finds_unhealthy(client: docker.APIClient, container_id: str, name: str) -> Unhealthy | None:
+    """Return the failure where the engine's own checks have failed as often as they may; else None."""
+    health = client.inspect_container(container_id)["State"].get("Health") or {}
+    if health.get("Status") != "unhealthy":
+        return None
+    log = health.get("Log") or [{}]
+    return Unhealthy(name, str(log[-1].get("Output", "")).strip()[:_MAX_OUTPUT_CHARS])

@@ -1,0 +1,1 @@
+"""A transcription server in the shape of OpenAI's API, on the faster-whisper library."""

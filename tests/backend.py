@@ -1,0 +1,47 @@
+"""A small HTTP service for tests that need one in a process of its own: `python backend.py PORT`.
+
+GET /pid answers its process id, /headers the request's headers as JSON, /slow?s=2 after two seconds; POST
+answers how many bytes came. START_DELAY_S holds up listening.
+"""
+
+import json
+import os
+import sys
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, urlsplit
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        url = urlsplit(self.path)
+        if url.path == "/headers":
+            self.answer(json.dumps(self.headers.items()))
+        elif url.path == "/slow":
+            time.sleep(float(parse_qs(url.query)["s"][0]))
+            self.answer("slow")
+        else:
+            self.answer(str(os.getpid()))
+
+    def do_POST(self) -> None:
+        self.answer(str(len(self.rfile.read(int(self.headers["Content-Length"])))))
+
+    def answer(self, text: str) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text.encode())
+
+    def log_message(self, *_) -> None:
+        print("asked for", self.path, flush=True)
+
+
+class Server(ThreadingHTTPServer):
+    request_queue_size = 1024
+
+
+if __name__ == "__main__":
+    time.sleep(float(os.environ.get("START_DELAY_S", "0")))
+    Server(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()

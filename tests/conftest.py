@@ -1,0 +1,36 @@
+"""What every test may lean on: tests that need a Docker engine are skipped, or fail, where none answers."""
+
+import asyncio
+import functools
+import os
+
+import pytest
+
+from autostart.errors import RuntimeFailure
+
+
+@functools.cache
+def _missing_engine() -> str | None:
+    """Say why no Docker engine can be used here; None where one answers."""
+    from autostart.runtime.compose import Engine  # imports docker, which most tests do not need
+
+    async def ask() -> None:
+        engine = Engine()
+        try:
+            await engine.call("looking for an engine", lambda client: client.ping(), limit_s=10)
+        finally:
+            await engine.close()
+
+    try:
+        asyncio.run(ask())
+    except RuntimeFailure as exc:
+        return str(exc)
+    return None
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip a test marked `docker` where no engine answers; fail it where AUTOSTART_REQUIRE_DOCKER=1 asks for one."""
+    if item.get_closest_marker("docker") and (missing := _missing_engine()):
+        if os.environ.get("AUTOSTART_REQUIRE_DOCKER") == "1":
+            pytest.fail(missing, pytrace=False)
+        pytest.skip(missing)

@@ -1,0 +1,310 @@
+"""Starting, stopping and looking at real compose projects."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from stacks import COMPOSE, PAIR, WEB, Relay, fetch, is_installed
+
+from autostart.errors import StoppedByHand
+from autostart.runtime.base import Change, Endpoint, RunState, StopMethod
+
+pytestmark = pytest.mark.docker
+
+
+def test_the_endpoint_is_the_containers_own_address(web):
+    async def main():
+        async with web.runtime() as watched:
+            endpoint = await watched.runtime.start()
+            seen = await watched.runtime.observe()
+            return endpoint, seen
+
+    endpoint, seen = asyncio.run(main())
+    networks = web.client.inspect_container(web.id_of("web"))["NetworkSettings"]["Networks"]
+    assert endpoint == Endpoint(next(iter(networks.values()))["IPAddress"], 8080, accepts_early=False)
+    assert (seen.state, seen.endpoint) == (RunState.RUNNING, endpoint)
+
+
+def test_on_the_host_network_the_endpoint_is_the_loopback_port(stack):
+    stack.write(
+        """
+        services:
+          web:
+            image: autostart-test/backend
+            network_mode: host
+            environment: {PORT: "{port}"}
+        """,
+    )
+
+    async def main():
+        async with stack.runtime() as watched:
+            endpoint = await watched.runtime.start()
+            await fetch(endpoint.host, endpoint.port)
+            return endpoint
+
+    assert asyncio.run(main()) == Endpoint("127.0.0.1", stack.port, accepts_early=False)
+
+
+def test_when_it_began_to_run_is_told(web):
+    async def main():
+        async with web.runtime() as watched:
+            await watched.runtime.start()
+            return (await watched.runtime.observe()).started_at_s
+
+    begun_s = asyncio.run(main())
+    assert begun_s == pytest.approx(Path(f"/proc/{web.pid_of('web')}").stat().st_ctime, abs=2)
+
+
+def test_dependencies_start_first_and_stop_last(stack):
+    stack.write(PAIR)
+
+    async def main():
+        async with stack.runtime("web") as watched:
+            await watched.runtime.start()
+            await watched.runtime.stop(StopMethod.STOP, 5)
+
+    asyncio.run(main())
+    state = {service: stack.inspect(service)["State"] for service in ("web", "db")}
+    assert state["db"]["StartedAt"] < state["web"]["StartedAt"]
+    assert state["web"]["FinishedAt"] < state["db"]["FinishedAt"]
+    assert stack.states() == {"web": "exited", "db": "exited"}
+
+
+def test_a_dependent_waits_until_its_dependency_is_healthy(stack):
+    stack.write(
+        PAIR.replace("[db]", "{db: {condition: service_healthy}}")
+        + """
+    environment: {HEALTH_DELAY_S: "0.5"}
+    healthcheck: {test: ["CMD", "/bin/health"], interval: 30s}
+""",
+    )
+
+    async def main():
+        async with stack.runtime() as watched:
+            await watched.runtime.start()
+            return await watched.runtime.observe()
+
+    assert asyncio.run(main()).state is RunState.RUNNING
+    # /run/healthy was there before the dependent began, though Docker's own check comes after 30 s only.
+    assert stack.run_in("db", "stat", "-c", "%Y", "/run/healthy") <= stack.run_in(
+        "web", "stat", "-c", "%Y", "/run"
+    )
+
+
+def test_a_one_shot_has_ended_before_its_dependent_starts_and_need_not_run(stack):
+    stack.write(
+        PAIR.replace("[db]", "{db: {condition: service_completed_successfully}}")
+        + """
+    environment: {EXIT_CODE: "0", START_DELAY_S: "0.3"}
+""",
+    )
+
+    async def main():
+        async with stack.runtime() as watched:
+            await watched.runtime.start()
+            return await watched.runtime.observe()
+
+    assert asyncio.run(main()).state is RunState.RUNNING
+    assert stack.states() == {"web": "running", "db": "exited"}
+    assert stack.inspect("db")["State"]["FinishedAt"] < stack.inspect("web")["State"]["StartedAt"]
+
+
+def test_starting_what_runs_changes_nothing(web):
+    async def main():
+        async with web.runtime() as watched:
+            first = await watched.runtime.start()
+            begun = web.inspect("web")["State"]["StartedAt"]
+            assert await watched.runtime.start() == first
+            assert web.inspect("web")["State"]["StartedAt"] == begun
+
+    asyncio.run(main())
+
+
+def test_paused_containers_keep_their_process_and_are_thawed_by_a_start(web):
+    async def main():
+        async with web.runtime() as watched:
+            endpoint = await watched.runtime.start()
+            pid = web.pid_of("web")
+            await watched.runtime.stop(StopMethod.PAUSE, 5)
+            await watched.event(Change.PAUSED)
+            assert (await watched.runtime.observe()).state is RunState.PAUSED
+            assert await watched.runtime.start() == endpoint
+            assert (await watched.runtime.observe()).state is RunState.RUNNING
+            assert web.pid_of("web") == pid
+
+    asyncio.run(main())
+
+
+def test_a_stop_ends_what_is_paused_and_what_ignores_the_signal(web):
+    web.write(web.text() + '    environment: {IGNORE_TERM: "1"}\n')
+
+    async def main():
+        async with web.runtime() as watched:
+            await watched.runtime.start()
+            await watched.runtime.stop(StopMethod.PAUSE, 1)
+            await watched.runtime.stop(StopMethod.STOP, 1)
+            return await watched.runtime.observe()
+
+    seen = asyncio.run(main())
+    assert (seen.state, seen.exit_code) == (RunState.STOPPED, 137)
+
+
+def test_a_stop_during_a_start_waits_for_what_the_engine_was_asked_already(web, tmp_path):
+    web.compose("up", "--no-start")
+
+    async def main():
+        relay = Relay(tmp_path / "relay.sock", hold=b"/start HTTP")
+        web.address = relay.address
+        await relay.open()
+        async with web.runtime() as watched:
+            start = asyncio.create_task(watched.runtime.start())
+            await relay.held.wait()
+            stop = asyncio.create_task(watched.runtime.stop(StopMethod.STOP, 5))
+            with pytest.raises(StoppedByHand):
+                await start
+            done, _ = await asyncio.wait({stop}, timeout=0.5)
+            assert not done
+            relay.released.set()
+            await stop
+            await watched.event(Change.DIED)
+        await relay.cut()
+
+    asyncio.run(main())
+    assert web.states() == {"web": "exited"}
+
+
+def test_a_stop_of_what_does_not_run_does_nothing(web):
+    async def main():
+        async with web.runtime() as watched:
+            await watched.runtime.stop(StopMethod.STOP, 1)
+            await watched.runtime.stop(StopMethod.PAUSE, 1)
+
+    asyncio.run(main())
+    assert web.states() == {}
+
+
+def test_a_broken_compose_file_does_not_keep_the_containers_up(web):
+    async def main():
+        async with web.runtime() as watched:
+            await watched.runtime.start()
+            web.write("services: [")
+            await watched.runtime.stop(StopMethod.STOP, 5)
+
+    asyncio.run(main())
+    assert web.states() == {"web": "exited"}
+
+
+def test_what_was_never_looked_at_is_stopped_in_spite_of_a_broken_compose_file(web):
+    # Without its .env, the directory's name is all that tells the project's.
+    web.compose("-p", web.name, "up", "-d")
+    web.write("services: [")
+
+    async def main():
+        runtime = web.unwatched()
+        await runtime.stop(StopMethod.STOP, 5)
+        await runtime.engine.close()
+
+    asyncio.run(main())
+    assert web.states() == {"web": "exited"}
+
+
+def test_replicas_that_somebody_added_are_stopped_too(stack):
+    stack.write("services: {web: {image: autostart-test/backend}}")
+
+    async def main():
+        runtime = stack.unwatched()
+        await runtime.start()
+        stack.compose("up", "-d", "--scale", "web=3")
+        await runtime.stop(StopMethod.STOP, 5)
+        await runtime.engine.close()
+
+    asyncio.run(main())
+    label = f"com.docker.compose.project={stack.name}"
+    assert [item["State"] for item in stack.client.containers(all=True, filters={"label": label})] == [
+        "exited"
+    ] * 3
+
+
+def test_a_container_that_does_not_matter_may_fail(stack):
+    stack.write(
+        WEB
+        + """
+  extra:
+    image: autostart-test/backend
+    entrypoint: ["/bin/nonsense"]
+""",
+    )
+
+    async def main():
+        async with stack.runtime("web") as watched:
+            await watched.runtime.start()
+            return (await watched.runtime.observe()).state
+
+    assert asyncio.run(main()) is RunState.RUNNING
+
+
+@pytest.mark.skipif(not is_installed(COMPOSE["v2"]), reason="docker-compose 1.29 knows no `required`")
+def test_a_dependency_that_is_not_required_may_fail(stack):
+    stack.write(
+        WEB
+        + """
+    depends_on: {extra: {condition: service_completed_successfully, required: false}}
+  extra:
+    image: autostart-test/backend
+    environment: {EXIT_CODE: "1"}
+"""
+    )
+
+    async def main():
+        async with stack.runtime("web") as watched:
+            await watched.runtime.start()
+
+    asyncio.run(main())
+    assert stack.states() == {"web": "running", "extra": "exited"}
+
+
+def test_two_runtimes_share_a_project_without_stopping_each_others_containers(stack):
+    stack.write(PAIR.replace("depends_on: [db]", ""))
+
+    async def main():
+        async with stack.runtime("web", is_alone=False) as web, stack.runtime("db", is_alone=False) as db:
+            await web.runtime.start()
+            assert stack.states()["web"] == "running"
+            assert stack.states().get("db") != "running"
+            await db.runtime.start()
+            await web.runtime.stop(StopMethod.STOP, 5)
+
+    asyncio.run(main())
+    assert stack.states() == {"web": "exited", "db": "running"}
+
+
+def test_a_project_brought_up_under_another_name_is_found(web):
+    web.compose("up", "-d")
+    (web.directory / ".env").write_text("COMPOSE_PROJECT_NAME=something-else\n")
+
+    async def main():
+        async with web.runtime() as watched:
+            return (await watched.runtime.observe()).state
+
+    assert asyncio.run(main()) is RunState.RUNNING
+
+
+def test_a_container_that_compose_did_not_make_is_found_by_its_name(stack, client):
+    stack.write(WEB)
+    name = f"{stack.name}-other"
+    host = client.create_host_config(port_bindings={8080: ("127.0.0.1", stack.port)})
+    made = client.create_container("autostart-test/backend", name=name, host_config=host, ports=[8080])
+    try:
+
+        async def main():
+            stack.write(
+                "services: {}\n".replace("{}", "{unused: {image: autostart-test/backend, profiles: [off]}}")
+            )
+            async with stack.runtime(name) as watched:
+                await watched.runtime.start()
+                await watched.event(Change.STARTED)
+                return (await watched.runtime.observe()).state
+
+        assert asyncio.run(main()) is RunState.RUNNING
+    finally:
+        client.remove_container(made["Id"], force=True)

@@ -1,0 +1,310 @@
+"""Services that refuse, break off, stay silent or die, and clients that leave."""
+
+import asyncio
+import socket
+import struct
+
+import pytest
+from aiohttp import web
+from gateways import HOST, open_gateway, until
+
+from autostart.runtime.base import Endpoint
+
+
+def reset(writer) -> None:
+    """Close the connection so that the other end sees a reset."""
+    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
+
+
+async def told(answer) -> tuple[int, str]:
+    return answer.status, (await answer.json())["error"]["code"]
+
+
+def test_a_refused_connection_is_502(run):
+    async def check():
+        async with open_gateway() as gateway:
+            with socket.create_server(("127.0.0.1", 0)) as free:
+                port = free.getsockname()[1]
+            gateway.service._endpoint = Endpoint("127.0.0.1", port)
+            for method in ("GET", "POST"):
+                async with gateway.ask(method, data=b"x" if method == "POST" else None) as answer:
+                    assert await told(answer) == (502, "upstream_failed")
+            assert gateway.service.snapshot().leases == ()
+
+    run(check())
+
+
+@pytest.mark.parametrize("said", [b"", b"HTTP/1.1 200 O", b"not http at all\r\n\r\n"])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_service_that_breaks_off_before_its_answer_is_502(run, said, method):
+    async def raw(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(said)
+
+    async def check():
+        async with (
+            open_gateway(raw=raw) as gateway,
+            gateway.ask(method, data=b"body" if method == "POST" else None) as answer,
+        ):
+            assert await told(answer) == (502, "upstream_failed")
+
+    run(check())
+
+
+def test_a_kept_connection_that_turns_out_dead_is_replaced_once(run):
+    requests: list[bytes] = []
+
+    async def raw(reader, writer):
+        head = await reader.readuntil(b"\r\n\r\n")
+        requests.append(head.split()[1])
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        head = await reader.readuntil(b"\r\n\r\n")  # and now it leaves without an answer
+        requests.append(head.split()[1])
+
+    async def check():
+        async with open_gateway(raw=raw) as gateway:
+            for number in (1, 2):
+                async with gateway.ask("GET", f"/{number}") as answer:
+                    assert await answer.read() == b"ok"
+            assert requests == [b"/1", b"/2", b"/2"]
+
+    run(check())
+
+
+def test_an_upload_never_meets_a_dead_connection_and_is_never_sent_twice(run):
+    requests: list[bytes] = []
+
+    async def raw(reader, writer):
+        requests.append((await reader.readuntil(b"\r\n\r\n")).split()[0])
+        if requests[-1] == b"POST":
+            await reader.readexactly(4)
+            if requests.count(b"POST") == 2:
+                return  # breaks off after the body has come
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        await reader.readuntil(b"\r\n\r\n")
+        requests.append(b"on a kept connection")
+
+    async def check():
+        async with open_gateway(raw=raw) as gateway:
+            async with gateway.ask() as answer:
+                assert answer.status == 200
+            async with gateway.ask("POST", data=b"body") as answer:
+                assert answer.status == 200
+            async with gateway.ask("POST", data=b"body") as answer:
+                assert await told(answer) == (502, "upstream_failed")
+            assert requests == [b"GET", b"POST", b"POST"]
+
+    run(check())
+
+
+@pytest.mark.parametrize(
+    "framing", [b"Content-Length: 100", b"Transfer-Encoding: chunked", b"Connection: close"]
+)
+def test_an_answer_that_is_cut_does_not_look_complete(run, framing):
+    async def raw(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(
+            b"HTTP/1.1 200 OK\r\n"
+            + framing
+            + b"\r\n\r\n"
+            + (b"5\r\npart1\r\n" if b"chunked" in framing else b"part1")
+        )
+        await writer.drain()
+        await got_part.wait()
+        reset(writer)
+
+    got_part = asyncio.Event()
+
+    async def check():
+        async with open_gateway(raw=raw) as gateway:
+            reader, writer = await gateway.connect()
+            writer.write(f"GET / HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode())
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 200")
+            await reader.readuntil(b"part1")
+            got_part.set()
+            rest = await reader.read()
+            assert b"0\r\n\r\n" not in rest
+            writer.close()
+            await until(lambda: gateway.ended)
+            assert gateway.ended[0].code == "answer_cut"
+
+    run(check())
+
+
+def test_a_cut_answer_to_http_1_0_ends_with_a_reset(run):
+    async def raw(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\npart1\r\n")
+        await writer.drain()
+        await got_part.wait()
+
+    got_part = asyncio.Event()
+
+    async def check():
+        async with open_gateway(raw=raw) as gateway:
+            reader, writer = await gateway.connect()
+            writer.write(f"GET / HTTP/1.0\r\nHost: {HOST}\r\n\r\n".encode())
+            await reader.readuntil(b"part1")
+            got_part.set()
+            with pytest.raises(ConnectionResetError):
+                await reader.read()
+            writer.close()
+
+    run(check())
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_silence_beyond_the_response_timeout_is_504(run, method):
+    async def raw(reader, writer):
+        await reader.read()
+
+    async def check():
+        async with (
+            open_gateway(raw=raw, responseTimeout=0.05) as gateway,
+            gateway.ask(method, data=b"x" if method == "POST" else None) as answer,
+        ):
+            assert await told(answer) == (504, "upstream_timeout")
+
+    run(check())
+
+
+def test_a_service_that_does_not_take_the_upload_is_504(run):
+    async def raw(reader, writer):
+        await asyncio.Event().wait()
+
+    async def pieces():
+        for _ in range(500):
+            yield b"x" * 100_000
+
+    async def check():
+        async with (
+            open_gateway(raw=raw, responseTimeout=0.05) as gateway,
+            gateway.ask("POST", data=pieces()) as answer,
+        ):
+            assert await told(answer) == (504, "upstream_timeout")
+
+    run(check())
+
+
+def test_a_slow_upload_is_not_the_services_silence(run):
+    async def pieces():
+        yield b"first"
+        await asyncio.sleep(0.3)  # a slow client: longer than the timeout
+        yield b"last"
+
+    async def serve(request):
+        return web.Response(text=await request.text())
+
+    async def check():
+        async with (
+            open_gateway(serve, responseTimeout=0.1) as gateway,
+            gateway.ask("POST", data=pieces()) as answer,
+        ):
+            assert (answer.status, await answer.text()) == (200, "firstlast")
+
+    run(check())
+
+
+def test_a_pause_in_the_answer_is_no_silence(run):
+    async def serve(request):
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await asyncio.sleep(0.3)  # longer than the timeout, which counts until the headers only
+        await response.write(b"late")
+        return response
+
+    async def check():
+        async with open_gateway(serve, responseTimeout=0.1) as gateway, gateway.ask() as answer:
+            assert await answer.read() == b"late"
+
+    run(check())
+
+
+@pytest.mark.parametrize("begins", [False, True])
+def test_when_the_client_has_gone_the_service_is_told(run, begins):
+    async def serve(request):
+        asked.set()
+        try:
+            if begins:
+                response = web.StreamResponse()
+                await response.prepare(request)
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+
+    asked, cancelled = asyncio.Event(), asyncio.Event()
+
+    async def check():
+        async with open_gateway(serve) as gateway:
+            _, writer = await gateway.connect()
+            writer.write(f"GET / HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode())
+            await asked.wait()
+            writer.close()
+            await cancelled.wait()
+            await until(lambda: gateway.ended)
+            assert gateway.ended[0].code == "client_gone"
+            assert gateway.service.snapshot().leases == ()
+
+    run(check())
+
+
+def test_a_client_that_leaves_in_the_middle_of_its_upload_ends_it(run):
+    async def serve(request):
+        started.set()
+        try:
+            await request.read()
+        except (web.RequestPayloadError, ConnectionError, asyncio.CancelledError):
+            broken.set()
+            raise
+
+    started, broken = asyncio.Event(), asyncio.Event()
+
+    async def check():
+        async with open_gateway(serve) as gateway:
+            _, writer = await gateway.connect()
+            writer.write(f"POST / HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 1000\r\n\r\nbegun".encode())
+            await started.wait()
+            writer.close()
+            await broken.wait()
+            await until(lambda: gateway.ended)
+
+    run(check())
+
+
+def test_a_malformed_chunk_is_400_and_breaks_the_request_off(run, caplog):
+    async def serve(request):
+        started.set()
+        await request.read()
+        raise AssertionError("the body never ends")
+
+    started = asyncio.Event()
+
+    async def check():
+        async with open_gateway(serve) as gateway:
+            reader, writer = await gateway.connect()
+            writer.write(
+                f"POST / HTTP/1.1\r\nHost: {HOST}\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n".encode()
+            )
+            await started.wait()
+            writer.write(b"zz\r\n")
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 400")
+            writer.close()
+
+    run(check())
+    assert not [record for record in caplog.records if record.name.startswith(("aiohttp", "autostart"))]
+
+
+def test_a_mistake_of_ours_is_told_without_a_traceback(run, caplog):
+    async def check():
+        async with open_gateway() as gateway:
+            gateway.proxy.routes = {HOST: object()}
+            async with gateway.ask() as answer:
+                text = await answer.text()
+                assert (answer.status, (await answer.json())["error"]["code"]) == (500, "internal_error")
+                assert "Traceback" not in text
+                assert "object" not in text
+
+    run(check())
+    assert "a mistake in autostart" in caplog.text
