@@ -6,20 +6,14 @@ ending it in order. Everything below is handed what it needs and looks nothing u
 
 import asyncio
 import contextlib
-import gc
 import logging
-import resource
-import signal
-import socket
-from collections import Counter
-from collections.abc import AsyncIterator, Coroutine, Iterable
+from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import uvloop
 from aiohttp import web
 
-from autostart import log
+from autostart import log, sites
 from autostart.admin.server import AdminServer
 from autostart.auth import Authenticator
 from autostart.config import Auth, Config, load
@@ -35,77 +29,48 @@ from autostart.proxy.events import RequestEvent
 from autostart.proxy.handler import Proxy, Route
 from autostart.runtime.base import Runtime
 from autostart.runtime.process import ProcessRuntime
+from autostart.words import counted
 
 if TYPE_CHECKING:
     from autostart.runtime.compose import ComposeCommand, Engine
 
 _log = logging.getLogger("autostart")
 
+_FLUSH_LIMIT_S = 1.0
+"""How long the last bytes of an answer may take, after its request had `drainTimeout` to end."""
+
 _ADOPTION_LIMIT_S = 2.0
 """How long listening waits for services to be looked at. A request that comes sooner is safe: what runs already
 is started without effect; but a service may be told as asleep that is not."""
-
-
-def serve(config_path: Path) -> int:
-    """Run autostart until SIGTERM or SIGINT and return the exit code; 2 for a broken configuration."""
-    try:
-        config = load(config_path)
-    except ConfigError as exc:
-        log.setup("info")
-        for problem in exc.problems:
-            _log.error("%s: %s", exc.path, problem)
-        return 2
-    log.setup(config.log.level)
-    _raise_file_limit()
-    try:
-        return uvloop.run(_serve(config_path, config))
-    except AutostartError as exc:
-        _log.error("%s", exc)
-        return 1
-    except OSError as exc:
-        _log.error("cannot serve: %s", exc)
-        return 1
-
-
-async def _serve(path: Path, config: Config) -> int:
-    app = App(path, config)
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    loop.add_signal_handler(signal.SIGHUP, app.reload_soon)
-    async with app.running():
-        # What was made so far lives as long as the program: measured p99 13-18 ms before, 4-10 ms after.
-        gc.freeze()
-        gc.set_threshold(100_000, 50, 100)
-        await stop.wait()
-        _log.info("stopping: draining for at most %g s", app.config.drain_timeout)
-    return 0
+_LINGER_S = 1.0
+"""How long kept connections stay open at the end, for a request that is on its way to be answered."""
 
 
 class App:
     """The running program.
 
     `running` is its life: what it enters is left in the opposite order, also when entering fails half-way.
+    `cut` ends the draining at its end early.
     """
 
     def __init__(self, path: Path, config: Config) -> None:
         self.config = config
-        self._projects = _count_projects(config)
         self._path = path
         self._docker: tuple[Engine, ComposeCommand] | None = None
-        self._state = StateFile(config.state_file) if config.state_file else None
+        self._state = StateFile(config.state_file)
         self._fleet = Fleet(
             self._make_runtime,
             emit=self._on_lifecycle,
-            last_used_s=self._state.last_used_s if self._state else lambda _: None,
+            state=self._state,
             on_change=self._route,
         )
         self._authenticators: dict[Auth, Authenticator] = {}
         self._metrics = Metrics(self._fleet.services.values, reconnects=self._reconnects)
         self._notifier = Notifier()
         self._reloading = asyncio.Lock()
+        self._is_draining = False
         self._tasks: set[asyncio.Task[None]] = set()
+        self.cut = asyncio.Event()
         self._proxy = Proxy(
             {},
             trusted_proxies=config.trusted_proxies,
@@ -131,30 +96,37 @@ class App:
 
     async def _open(self, stack: contextlib.AsyncExitStack) -> None:
         stack.push_async_callback(self._close_docker)
-        if self._state is not None:
-            stack.push_async_callback(self._state.close)
-        stack.push_async_callback(self._fleet.close)
+        stack.push_async_callback(self._state.close)
         stack.push_async_callback(self._proxy.close)
         sockets = listening_sockets()
-        runner = self._proxy.runner()
+        for_admin = sockets.pop("admin", [])
+        stack.push_async_callback(self._admin.close)
+        if not for_admin:
+            # First: a second autostart would take the first one's unix sockets in `listen` from it.
+            self._admin.claim(self.config.admin.socket)
+        runner = self._proxy.runner(_FLUSH_LIMIT_S)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
+        # Before the listeners: whoever waits for a start when time is up is told so, and not cut.
+        stack.push_async_callback(self._fleet.close)
         stack.push_async_callback(self._end_tasks)
-        for_admin = sockets.pop("admin", [])
         self._fleet.follow(self.config.services)
         if not await self._fleet.adopted(_ADOPTION_LIMIT_S):
             _log.warning("some services could not be looked at yet: they are told as stopped until then")
-        for site in _sites(runner, self.config.listen, [s for group in sockets.values() for s in group]):
+        handed_over: list[web.BaseSite] = [
+            web.SockSite(runner, sock) for group in sockets.values() for sock in group
+        ]
+        for site in handed_over:
             await site.start()
-            _log.info("listening on %s", site.name)
+        for listening in handed_over or [await sites.listen(runner, at) for at in self.config.listen]:
+            _log.info("listening on %s", listening.name)
         # Last, so that who finds the admin socket finds everything else served.
         await self._admin.open(self.config.admin, for_admin)
-        stack.push_async_callback(self._admin.close)
         for task in (reap(self._fleet.services.values), self._notifier.watch()):
             self._spawn(task)
-        stack.push_async_callback(self._drain)
-        self._notifier.ready(f"{len(self._fleet.services)} services")
-        _log.info("ready: %d services", len(self._fleet.services))
+        stack.push_async_callback(self._drain, runner, has_successor=bool(handed_over))
+        self._notifier.ready(counted(len(self._fleet.services), "service"))
+        _log.info("ready: %s", counted(len(self._fleet.services), "service"))
 
     # --- services ------------------------------------------------------------------------------------
 
@@ -170,13 +142,7 @@ class App:
             self._docker = engine, ComposeCommand(engine.address)
         directory = config.compose_dir
         assert directory is not None, "the model requires it"
-        return ComposeRuntime(
-            *self._docker,
-            directory,
-            config.containers,
-            config.proxy_port,
-            is_alone=self._projects[directory] == 1,
-        )
+        return ComposeRuntime(*self._docker, directory, config.containers, config.proxy_port)
 
     def _reconnects(self) -> int:
         return self._docker[0].reconnects if self._docker else 0
@@ -224,7 +190,7 @@ class App:
         Raises ConfigError, and the old one stays; ShuttingDown, for what is drained takes nothing new.
         """
         async with self._reloading:
-            if self._proxy.draining:
+            if self._is_draining:
                 raise ShuttingDown("")
             self._notifier.reloading()
             try:
@@ -235,16 +201,15 @@ class App:
                 raise
             else:
                 self._metrics.on_reload(ok=True)
-                _log.info("configuration reloaded: %d services", len(self._fleet.services))
+                _log.info("configuration reloaded: %s", counted(len(self._fleet.services), "service"))
             finally:
-                self._notifier.ready(f"{len(self._fleet.services)} services")
+                self._notifier.ready(counted(len(self._fleet.services), "service"))
 
     async def _apply(self, config: Config) -> None:
         for option in ("listen", "admin", "state_file", "spool_dir", "spool_size", "trusted_proxies"):
             if getattr(config, option) != getattr(self.config, option):
                 _log.warning("option=%s changed, which takes effect with a restart", option)
         self.config = config
-        self._projects = _count_projects(config)
         log.setup(config.log.level)
         self._fleet.follow(config.services)
         await self._fleet.adopted(_ADOPTION_LIMIT_S)
@@ -254,8 +219,7 @@ class App:
     def _on_lifecycle(self, event: Event) -> None:
         self._metrics.on_lifecycle(event)
         log.log_lifecycle(event)
-        if self._state is not None:
-            self._state.on_event(event)
+        self._state.on_event(event)
 
     def _on_request(self, event: RequestEvent) -> None:
         self._metrics.on_request(event)
@@ -274,38 +238,34 @@ class App:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _drain(self) -> None:
-        """Refuse new requests and give the open ones their time."""
-        self._proxy.draining = True
-        try:
-            async with asyncio.timeout(self.config.drain_timeout):
-                await self._fleet.drained()
-        except TimeoutError:
-            _log.warning("drain limit reached: open requests are cut")
+    async def _drain(self, runner: web.BaseRunner, *, has_successor: bool) -> None:
+        """Give the open requests their time, and let every answer say that its connection ends.
 
-
-def _count_projects(config: Config) -> Counter[Path | None]:
-    """Count the services of each compose directory: one that has it alone stops all of its containers."""
-    return Counter(service.compose_dir for service in config.services.values())
-
-
-def _sites(
-    runner: web.BaseRunner, addresses: Iterable[str], handed_over: list[socket.socket]
-) -> Iterable[web.BaseSite]:
-    if handed_over:
-        return [web.SockSite(runner, sock) for sock in handed_over]
-    sites: list[web.BaseSite] = []
-    for address in addresses:
-        if address.startswith("unix:"):
-            sites.append(web.UnixSite(runner, address.removeprefix("unix:")))
+        With sockets that outlive us, who connects from now on waits for the next autostart, and what comes on
+        connections that we have is still answered; without, new requests are refused.
+        """
+        self._is_draining = True
+        self._proxy.ends_connections = True
+        if has_successor:
+            for site in tuple(runner.sites):
+                await site.stop()
         else:
-            host, _, port = address.rpartition(":")
-            sites.append(web.TCPSite(runner, host.strip("[]"), int(port), backlog=2048))
-    return sites
+            self._proxy.draining = True
+        ended = asyncio.create_task(self._ended(lingers=has_successor))
+        cut = asyncio.create_task(self.cut.wait())
+        await asyncio.wait(
+            {ended, cut}, timeout=self.config.drain_timeout, return_when=asyncio.FIRST_COMPLETED
+        )
+        if not ended.done():
+            why = "interrupted again" if cut.done() else "drain limit reached"
+            _log.warning("%s: open requests are cut", why)
+        ended.cancel()
+        cut.cancel()
 
-
-def _raise_file_limit() -> None:
-    """Allow as many open files as we may: each waiting request holds one or two."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    async def _ended(self, *, lingers: bool) -> None:
+        """Return once no request is open; with `lingers`, kept connections get a moment to be used once more."""
+        await self._fleet.drained()
+        if lingers:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._proxy.deserted(), _LINGER_S)
+            await self._fleet.drained()

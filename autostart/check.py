@@ -21,6 +21,8 @@ from autostart.htpasswd import HtpasswdFile, check_htpasswd
 from autostart.runtime.compose import Engine, ProjectReport, inspect_project
 
 _ENGINE_LIMIT_S = 10.0
+_LONGEST_SOCKET_PATH_BYTES = 107
+"""unix(7): 108 with the zero byte at the end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,10 @@ class _Findings:
 
     def error(self, where: str, message: str, accepted: str = "") -> None:
         self.errors.append(Problem(where, message, accepted))
+
+    def failure(self, where: str, failure: RuntimeFailure) -> None:
+        """Take note of what a start would fail of, with what may help."""
+        self.error(where, f"{failure}; {failure.hint}" if failure.hint else str(failure))
 
     def warn(self, where: str, message: str, accepted: str = "") -> None:
         self.warnings.append(Problem(where, message, accepted))
@@ -107,26 +113,36 @@ def _check_directories(config: Config, found: _Findings) -> None:
         found.error(
             "spoolDir", f"{config.spool_dir} is not writable for this user", "a directory for waiting uploads"
         )
-    files = [("admin.socket", config.admin.socket)]
+    files = dict(_sockets(config))
+    for where, path in files.items():
+        if (length := len(os.fsencode(path))) > _LONGEST_SOCKET_PATH_BYTES:
+            accepted = f"at most {_LONGEST_SOCKET_PATH_BYTES} bytes"
+            found.error(where, f"the path is too long for a socket, {length} bytes", accepted)
     if config.state_file is not None:
-        files.append(("stateFile", config.state_file))
-    for index, address in enumerate(config.listen):
-        if address.startswith("unix:"):
-            files.append((f"listen[{index}]", Path(address.removeprefix("unix:"))))
-    for where, file in files:
+        files["stateFile"] = config.state_file
+        if _is_directory(config.state_file):
+            found.error("stateFile", f"{config.state_file} is a directory", "a file, or null for nowhere")
+    for where, file in files.items():
         # systemd makes these (RuntimeDirectory=, StateDirectory=) when it starts the service: no error.
         if not _is_directory(file.parent):
             found.warn(
                 where,
-                f"the directory {file.parent} is not there yet",
-                "systemd or you make it before the start",
+                f"the directory {file.parent} is not there yet; systemd or you make it before the start",
             )
         elif not _is_writable(file.parent):
             found.warn(
                 where,
-                f"the directory {file.parent} is not writable for this user",
-                "check as autostart's user",
+                f"the directory {file.parent} is not writable for this user; is it the one that runs autostart?",
             )
+
+
+def _sockets(config: Config) -> Iterator[tuple[str, Path]]:
+    """Yield the unix sockets that autostart makes, with their places in the file."""
+    yield "admin.socket", config.admin.socket
+    addresses = [(f"listen[{index}]", address) for index, address in enumerate(config.listen)]
+    for where, address in [*addresses, ("admin.metrics", config.admin.metrics or "")]:
+        if address.startswith("unix:"):
+            yield where, Path(address.removeprefix("unix:"))
 
 
 def _is_local(address: str) -> bool:
@@ -198,7 +214,7 @@ async def _check_engine(engine: Engine, found: _Findings) -> None:
     try:
         await engine.call("asking the Docker engine", lambda client: client.ping(), limit_s=_ENGINE_LIMIT_S)
     except RuntimeFailure as exc:
-        found.error("", str(exc), exc.hint)
+        found.failure("", exc)
     finally:
         await engine.close()
 
@@ -217,14 +233,10 @@ def _check_project(
     where: str, service: Service, report: ProjectReport | RuntimeFailure, found: _Findings
 ) -> None:
     if isinstance(report, RuntimeFailure):
-        found.error(f"{where}.composeDir", str(report), report.hint)
+        found.failure(f"{where}.composeDir", report)
         return
     if report.compose_said:
-        found.warn(
-            f"{where}.composeDir",
-            f"compose could not be asked: {report.compose_said}",
-            "docker compose installed",
-        )
+        found.warn(f"{where}.composeDir", f"compose could not be asked: {report.compose_said}")
     for index, name in enumerate(service.containers):
         if not report.has_container(name):
             there = ", ".join(report.containers)

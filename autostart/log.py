@@ -81,7 +81,7 @@ def log_lifecycle(event: events.Event) -> None:
     if isinstance(failure, InternalFailure):  # only the traceback tells where the mistake is
         _lifecycle.error("a mistake in autostart, service=%s", host, exc_info=failure)
     match event:
-        case events.Used():
+        case events.Used() | events.Held():  # who holds it is told where it is asked for
             return
         case events.Transition(old=old, new=new):
             _say(_lifecycle, logging.DEBUG, "state", host, old=old, new=new)
@@ -118,6 +118,7 @@ def log_lifecycle(event: events.Event) -> None:
                 open_requests=event.leases or None,
                 exit_code=event.exit_code,
                 out_of_memory=event.out_of_memory or None,
+                held_off_s=event.held_off_s or None,
             )
         case events.StopFailed(failure=failure):
             _say(

@@ -16,6 +16,11 @@ def age(seconds: float) -> str:
     return " ".join(f"{count}{unit}" for count, unit in counts[largest : largest + 2] if count)
 
 
+def counted(number: int, what: str) -> str:
+    """Return `1 service`, `2 services`."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
 def printable(text: str) -> str:
     """Return `text` with control characters escaped: names and log lines come from outside (CWE-150)."""
     if text.isprintable():

@@ -1,7 +1,7 @@
 """A small HTTP service for tests that need one in a process of its own: `python backend.py PORT`.
 
-GET /pid answers its process id, /headers the request's headers as JSON, /slow?s=2 after two seconds; POST
-answers how many bytes came. START_DELAY_S holds up listening.
+GET /pid answers its process id, /headers the request's headers as JSON, /slow?until=PATH once there is a file;
+POST answers how many bytes came. START_AT names a file whose coming it waits for before it listens.
 """
 
 import json
@@ -9,7 +9,13 @@ import os
 import sys
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
+
+
+def await_file(path: str) -> None:
+    while not Path(path).exists():
+        time.sleep(0.01)
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -20,7 +26,7 @@ class Handler(BaseHTTPRequestHandler):
         if url.path == "/headers":
             self.answer(json.dumps(self.headers.items()))
         elif url.path == "/slow":
-            time.sleep(float(parse_qs(url.query)["s"][0]))
+            await_file(parse_qs(url.query)["until"][0])
             self.answer("slow")
         else:
             self.answer(str(os.getpid()))
@@ -43,5 +49,6 @@ class Server(ThreadingHTTPServer):
 
 
 if __name__ == "__main__":
-    time.sleep(float(os.environ.get("START_DELAY_S", "0")))
+    if "START_AT" in os.environ:
+        await_file(os.environ["START_AT"])
     Server(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()

@@ -5,8 +5,13 @@ import functools
 import os
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from autostart.errors import RuntimeFailure
+
+# How long an example takes says something of the machine, and nothing of what is tested.
+settings.register_profile("autostart", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("autostart")
 
 
 @functools.cache

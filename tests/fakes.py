@@ -94,20 +94,17 @@ class FakeRuntime:
         """Come up, as `start` or a person's hand makes it."""
         if not self.running:
             self.running = True
-            self._socket = socket.create_server(("127.0.0.1", 0), backlog=2048)
-            if self.listen_gate is not None:  # bound, but nobody is let in yet
-                port = self._socket.getsockname()[1]
-                self._socket.close()
-                self._socket = socket.socket()
-                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                self._socket.bind(("127.0.0.1", port))
-            self._opening = asyncio.create_task(self._open())
+            self._socket = socket.socket()
+            self._socket.bind(("127.0.0.1", 0))  # with a `listen_gate`, nobody is let in yet
+            if self.listen_gate is None:
+                self._socket.listen(2048)
+            self._opening = asyncio.create_task(self._open(self.listen_gate))
             self.tell(Change.STARTED)
         return self.endpoint
 
-    async def _open(self) -> None:
-        if self.listen_gate is not None:
-            await self.listen_gate.wait()
+    async def _open(self, gate: asyncio.Event | None) -> None:
+        if gate is not None:
+            await gate.wait()
             self._socket.listen(2048)
         self._socket.setblocking(False)
         asyncio.get_running_loop().add_reader(self._socket, self._hang_up)
@@ -153,10 +150,3 @@ class FakeRuntime:
 def service_config(**options) -> ServiceConfig:
     """A service with the process runtime, which nobody starts."""
     return ServiceConfig(proxy_port=1, runtime={"kind": "process", "command": ["unused"]}, **options)
-
-
-async def until(condition, limit_s: float = 5.0) -> None:
-    """Let the loop turn until `condition()` holds; fails after `limit_s` seconds."""
-    async with asyncio.timeout(limit_s):
-        while not condition():
-            await asyncio.sleep(0.001)

@@ -196,10 +196,3 @@ async def open_gateway(
             await service.close()
             assert Path(directory).is_dir()
             assert not [path for path in Path(directory).iterdir() if path.name != "gateway.sock"]
-
-
-async def until(condition: Callable[[], object], limit_s: float = 10.0) -> None:
-    """Let the loop turn until `condition()` holds; fails after `limit_s` seconds."""
-    async with asyncio.timeout(limit_s):
-        while not condition():
-            await asyncio.sleep(0.002)

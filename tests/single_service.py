@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 from fakes import Clock, FakeRuntime, service_config
+from waiting import LIMIT_S
 
 from autostart.lifecycle import Service, events
 
@@ -43,7 +44,7 @@ def with_bench(test, kind=Bench, **options):
     async def body() -> None:
         bench = kind(**options)
         try:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(2 * LIMIT_S):
                 await test(bench)
         finally:
             await bench.service.close()

@@ -15,11 +15,11 @@ from typing import Any
 
 import docker
 from processes import free_port
+from waiting import LIMIT_S, until
 
 from autostart.runtime.base import Change, RuntimeEvent
 from autostart.runtime.compose import ComposeCommand, ComposeRuntime, Engine
 
-LIMIT_S = 20.0
 BACKEND = "autostart-test/backend"
 COMPOSE = {"v2": ("docker", "compose"), "v1": ("docker-compose",)}
 WEB = """
@@ -30,6 +30,20 @@ services:
     ports: ["127.0.0.1:{port}:8080"]
     restart: "no"
 """
+ENDS_WHEN_TOLD = """
+    command:
+    - /bin/sh
+    - -c
+    - |
+      trap 'exit 0' TERM
+      [ -z "$$LOG_LINE" ] || echo "$$LOG_LINE" >&2
+      while [ ! -s /end ]; do sleep 0.05; done
+      code=$$(cat /end)
+      rm /end
+      exit "$$code"
+"""
+"""Part of a service in a compose file that lives until `Stack.end`: one that ends after a while may be gone before
+its start has been looked at."""
 PAIR = (
     WEB
     + """
@@ -90,6 +104,10 @@ class Stack:
             [*self.words, "-p", self.name, *arguments], cwd=self.directory, check=True, capture_output=True
         )
 
+    def docker(self, *arguments: str) -> None:
+        """Run docker by hand."""
+        subprocess.run(["docker", *arguments], check=True, capture_output=True)
+
     def states(self) -> dict[str, str]:
         """What docker says of each of its services: running, paused, exited, …"""
         found = self.client.containers(all=True, filters={"label": f"com.docker.compose.project={self.name}"})
@@ -114,13 +132,18 @@ class Stack:
         execution = self.client.exec_create(self.id_of(service), list(command))["Id"]
         return self.client.exec_start(execution).decode()
 
-    def unwatched(self, *containers: str, **options: Any) -> ComposeRuntime:
+    def end(self, service: str, exit_code: int) -> None:
+        """Let a service that `ENDS_WHEN_TOLD` end by itself."""
+        self.run_in(service, "sh", "-c", f"echo {exit_code} >/end")
+
+    def unwatched(self, *containers: str, engine: Engine | None = None) -> ComposeRuntime:
         command = ComposeCommand(self.address, [self.words])
-        return ComposeRuntime(Engine(self.address), command, self.directory, containers, self.port, **options)
+        engine = engine or Engine(self.address)
+        return ComposeRuntime(engine, command, self.directory, containers, self.port)
 
     @asynccontextmanager
-    async def runtime(self, *containers: str, **options: Any) -> AsyncIterator["Watched"]:
-        runtime = self.unwatched(*containers, **options)
+    async def runtime(self, *containers: str) -> AsyncIterator["Watched"]:
+        runtime = self.unwatched(*containers)
         engine = runtime.engine
         watched = Watched(runtime, engine)
         runtime.watch(watched.take)
@@ -187,9 +210,7 @@ class Relay:
         self.path.unlink(missing_ok=True)
         for writer in self._writers:
             writer.transport.abort()
-        async with asyncio.timeout(LIMIT_S):
-            while self._writers:
-                await asyncio.sleep(0.005)
+        await until(lambda: not self._writers)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there, back = await asyncio.open_unix_connection("/var/run/docker.sock")

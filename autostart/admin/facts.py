@@ -45,6 +45,7 @@ def service_facts(snapshot: Snapshot, config: ServiceConfig) -> Json:
         "failure_at_s": snapshot.failure_at_s,
         "held_off_s": snapshot.held_off_s,
         "waiting_for": snapshot.waiting_for or None,
+        "is_outdated": snapshot.is_outdated,
         "endpoint": snapshot.endpoint and {"host": snapshot.endpoint.host, "port": snapshot.endpoint.port},
     }
 
@@ -68,7 +69,10 @@ def explain(snapshot: Snapshot, config: ServiceConfig, now_s: float) -> list[str
         State.STOPPING: _explain_stopping,
         State.FAILED: _explain_failed,
     }[snapshot.state]
-    return list(tell(snapshot, config, now_s))
+    told = list(tell(snapshot, config, now_s))
+    if snapshot.is_outdated:
+        told.append("A reload has changed what it runs on; the new takes its place once no request is open.")
+    return told
 
 
 def _lease_facts(lease: Lease) -> Json:
@@ -94,6 +98,8 @@ def _explain_stopped(snapshot: Snapshot, _config: ServiceConfig, now_s: float) -
         yield f"The next request starts it; the last start took {_phases(snapshot.last_phases)}."
     else:
         yield "The next request starts it; how long that takes is not known yet."
+    if snapshot.held_for_s > 0:
+        yield f"Once started, it is held awake for another {age(snapshot.held_for_s)} (`autostart release` ends that)."
     yield from _failure(snapshot, now_s)
 
 
@@ -122,14 +128,19 @@ def _explain_ready(snapshot: Snapshot, config: ServiceConfig, now_s: float) -> I
     if snapshot.last_phases and woken_at_s is not None:
         yield f"The start took {_phases(snapshot.last_phases)}."
     yield _last_use(snapshot, now_s)
-    if snapshot.leases:
+    in_use = [lease for lease in snapshot.leases if lease.holds]
+    sockets = [lease for lease in snapshot.leases if not lease.holds]
+    if in_use:
         yield "It stays up because it is in use:"
-        yield from _leases(snapshot.leases, now_s)
+        yield from _leases(in_use, now_s)
+    if sockets:
+        yield "WebSockets are open; only messages that pass on them count as use:"
+        yield from _leases(sockets, now_s)
     if snapshot.held_for_s > 0:
         yield f"It is held awake for another {age(snapshot.held_for_s)} (`autostart release` ends that)."
     if config.idle_timeout == float("inf"):
         yield 'It is never stopped for being idle (idleTimeout is "never").'
-    elif snapshot.leases:
+    elif in_use:
         yield f"It will be stopped {age(config.idle_timeout)} after the last of these ends (idleTimeout)."
     elif snapshot.idle_stop_at_s is not None:
         left_s = max(0.0, snapshot.idle_stop_at_s - now_s)
@@ -140,9 +151,10 @@ def _explain_ready(snapshot: Snapshot, config: ServiceConfig, now_s: float) -> I
 def _explain_stopping(snapshot: Snapshot, config: ServiceConfig, now_s: float) -> Iterator[str]:
     yield f"It is being stopped, since {_at(snapshot.since_s, now_s)}; it has {age(config.stop_timeout)} to end by itself."
     yield _last_use(snapshot, now_s)
-    if snapshot.leases:
+    waiting = [lease for lease in snapshot.leases if lease.endpoint is None]
+    if waiting:
         yield "These wait, and start it again as soon as it has stopped:"
-        yield from _leases(snapshot.leases, now_s)
+        yield from _leases(waiting, now_s)
 
 
 def _explain_failed(snapshot: Snapshot, _config: ServiceConfig, now_s: float) -> Iterator[str]:

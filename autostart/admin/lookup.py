@@ -12,8 +12,9 @@ class NoSuchService(LookupError):
     def __init__(self, wanted: str, similar: Iterable[str]) -> None:
         self.wanted = wanted
         self.similar = tuple(similar)
-        hint = f"; did you mean {' or '.join(self.similar)}?" if self.similar else ""
-        super().__init__(f"no service is called {wanted!r}{hint}")
+        *first, last = self.similar or ("",)
+        named = f"{', '.join(first)} or {last}" if first else last
+        super().__init__(f"no service is called {wanted!r}" + (f"; did you mean {named}?" if named else ""))
 
 
 class AmbiguousService(LookupError):

@@ -17,6 +17,7 @@ from typing import Any
 
 from aiohttp import web
 
+from autostart import sites
 from autostart.admin import facts, listen
 from autostart.admin.lookup import find
 from autostart.admin.replies import TOLD, InvalidRequest, reply
@@ -57,6 +58,11 @@ class AdminServer:
         self._began = time.monotonic()
         self._runners: list[web.AppRunner] = []
         self._own: tuple[Path, socket.socket, tuple[int, int]] | None = None
+        self._claim: listen.Claim | None = None
+
+    def claim(self, path: Path) -> None:
+        """Make sure that no other autostart serves at `path`, or will before `close`. Raises SocketUnusable."""
+        self._claim = listen.Claim(path)
 
     async def open(self, config: Admin, handed_over: Iterable[socket.socket] = ()) -> None:
         """Serve on `config.socket`, or on the sockets handed over in its place, and on `config.metrics`.
@@ -71,6 +77,8 @@ class AdminServer:
 
     async def _open(self, config: Admin, sockets: list[socket.socket]) -> None:
         if not sockets:
+            if self._claim is None:
+                self.claim(config.socket)
             sock = listen.open_private(config.socket)
             self._own = config.socket, sock, listen.identify(config.socket)
             sockets = [sock]
@@ -78,8 +86,7 @@ class AdminServer:
         for sock in sockets:
             await web.SockSite(runner, sock).start()
         if config.metrics is not None:
-            site = _site(await self._run(self._public()), config.metrics)
-            await site.start()
+            await sites.listen(await self._run(self._public()), config.metrics)
 
     async def close(self) -> None:
         """Stop serving; the socket's file goes first, so that nobody new comes."""
@@ -92,6 +99,9 @@ class AdminServer:
         if self._own is not None:
             self._own[1].close()
             self._own = None
+        if self._claim is not None:
+            self._claim.release()
+            self._claim = None
 
     async def _run(self, app: web.Application) -> web.AppRunner:
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=_CLOSE_LIMIT_S)
@@ -230,13 +240,3 @@ async def _caller(request: web.Request) -> str:
     except KeyError:
         user = f"user {uid}"
     return f"{user} on the command line"
-
-
-def _site(runner: web.AppRunner, address: str) -> web.BaseSite:
-    if address.startswith("unix:"):
-        path = Path(address.removeprefix("unix:"))
-        if path.is_socket():
-            path.unlink()
-        return web.UnixSite(runner, path)
-    host, _, port = address.rpartition(":")
-    return web.TCPSite(runner, host.strip("[]"), int(port))

@@ -7,7 +7,10 @@ from typing import Any
 
 from autostart.admin.client import ANSWER_LIMIT_S, WORK_LIMIT_S, ask, service_path
 from autostart.cli.where import admin_socket
-from autostart.words import age
+from autostart.words import age, counted
+
+_LONGEST_HOLD_S = 366 * 86400
+"""What the local API takes; a test holds the two together."""
 
 
 def start(args: argparse.Namespace) -> int:
@@ -34,6 +37,10 @@ def hold(args: argparse.Namespace) -> int:
     except ValueError as exc:
         print(f'autostart: --for: {exc} (accepted: "90s", "15m", "2h")', file=sys.stderr)
         return 2
+    if not 0 < for_s <= _LONGEST_HOLD_S:
+        told = "ends a hold: `autostart release`" if not for_s else "is more than a year"
+        print(f"autostart: --for: {args.duration} {told}", file=sys.stderr)
+        return 2
     answer = _post(args, "hold", {"for_s": for_s})
     awake = "" if answer["state"] == "ready" else f"; it is {answer['state']} now, a hold does not start it"
     return _done(args, answer, f"{answer['service']} is held awake for {age(answer['held_for_s'])}{awake}")
@@ -48,7 +55,7 @@ def release(args: argparse.Namespace) -> int:
 def reload(args: argparse.Namespace) -> int:
     """Apply the configuration file by difference."""
     answer = ask(admin_socket(args.config, args.socket), "POST", "/v1/reload", limit_s=WORK_LIMIT_S)
-    return _done(args, answer, f"the configuration was reloaded: {answer['services']} services")
+    return _done(args, answer, f"the configuration was reloaded: {counted(answer['services'], 'service')}")
 
 
 def _post(

@@ -6,6 +6,7 @@ real Whisper model, a real recording, curl's and the openai SDK's way in.
 """
 
 import argparse
+import re
 import sys
 import time
 from collections.abc import Sequence
@@ -22,6 +23,9 @@ _READABLE_METRICS = (
     "autostart_asleep_seconds_total",
     "autostart_auth_failures_total",
 )
+
+
+_DIGITS_TOO_MANY = re.compile(r"(\.\d{3})\d+$")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -99,7 +103,7 @@ def _play(stage: Stage) -> None:
             and not line.endswith((" 0", " 0.0"))
             and "_created" not in line
         ):
-            print(line)
+            print(_DIGITS_TOO_MANY.sub(r"\1", line))
 
 
 def _say(number: int, what: str) -> None:

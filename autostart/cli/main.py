@@ -48,7 +48,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(given: list[str]) -> int:
     if given[:1] == ["demo"]:  # has options of its own
-        return int(import_module("autostart.cli.demo").main(given[1:]))
+        try:
+            demo = import_module("autostart.cli.demo")
+        except ModuleNotFoundError as exc:  # a server has no need of what it is played with
+            return _fail(FAILED, f"the demo is played in a checkout, with `make demo`; here is no {exc.name}")
+        return int(demo.main(given[1:]))
     root = parser()
     args = root.parse_args(given)
     if args.version:
@@ -83,6 +87,12 @@ def _fail(code: int, message: str, body: dict[str, object] | None = None) -> int
     return code
 
 
+def _service(text: str) -> str:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("it is empty")
+    return text
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the parser of all commands but `demo`, which has its own."""
     root = argparse.ArgumentParser(
@@ -114,7 +124,7 @@ def parser() -> argparse.ArgumentParser:
     check = command("check", "explain every mistake in the configuration", where)
     check.add_argument("file", nargs="?", metavar="FILE", help="the same as --config FILE")
     status = command("status", "show the services and their states", asks)
-    status.add_argument("service", nargs="?", metavar="SERVICE")
+    status.add_argument("service", nargs="?", metavar="SERVICE", type=_service)
     explain = command("explain", "say who woke a service, why it is up and when it will stop", asks)
     start = command("start", "start a service and wait until it is ready", asks)
     stop = command("stop", "stop a service", asks)
@@ -123,7 +133,7 @@ def parser() -> argparse.ArgumentParser:
     hold.add_argument("--for", dest="duration", required=True, metavar="DURATION", help='"90s", "15m", "2h"')
     release = command("release", "end a hold", asks)
     for with_service in (explain, start, stop, hold, release):
-        with_service.add_argument("service", metavar="SERVICE")
+        with_service.add_argument("service", metavar="SERVICE", type=_service)
     reload = command("reload", "apply the changed configuration", asks)
     for talks in (status, explain, start, stop, hold, release, reload):
         talks.add_argument("--json", action="store_true", help="print JSON for programs")

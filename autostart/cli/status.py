@@ -68,6 +68,8 @@ def _in_use(service: dict[str, Any]) -> str:
     told = [str(service["in_flight"])] if service["in_flight"] else []
     if service["waiting"]:
         told.append(f"{service['waiting']} waiting")
+    if service["is_outdated"]:
+        told.append("new configuration waits")
     return " + ".join(told) or "-"
 
 

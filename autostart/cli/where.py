@@ -6,12 +6,16 @@ being edited into something broken. `serve` and `check` are the ones who judge i
 
 import json
 import os
+import re
 from pathlib import Path
 
 SYSTEM_CONFIG = Path("/etc/autostart/config.json")
 LOCAL_CONFIG = Path("config.json")
 DEFAULT_SOCKET = Path("/run/autostart/admin.sock")
 """The default of `admin.socket` in the models; a test holds the two together."""
+
+
+_LOOKS_LIKE_THE_SOCKET = re.compile(r"""\bsocket["']?\s*:\s*["']?([^"'\s,{}]+)["'\s,}]""")
 
 
 class BrokenConfig(Exception):
@@ -36,19 +40,27 @@ def admin_socket(config: str | None, socket: str | None) -> Path:
     if socket is not None:
         return Path(socket)
     path = config_path(config)
+    is_named = bool(config or os.environ.get("AUTOSTART_CONFIG"))
     try:
-        document = _parse(path)
+        text = path.read_text(encoding="utf-8-sig")
     except (FileNotFoundError, PermissionError) as exc:
-        if config or os.environ.get("AUTOSTART_CONFIG"):
+        if is_named:
             raise BrokenConfig(path, f"cannot be read: {exc.strerror}") from exc
         return DEFAULT_SOCKET
     except OSError as exc:
         raise BrokenConfig(path, f"cannot be read: {exc.strerror}") from exc
+    except UnicodeDecodeError as exc:
+        raise BrokenConfig(path, f"is not UTF-8 text (byte {exc.start})") from exc
+    try:
+        named = _named(_parse(text, path))
     except (ValueError, RecursionError) as exc:
-        hint = "see `autostart check`, or give --socket"
-        raise BrokenConfig(path, f"cannot be understood, so the admin socket is not known; {hint}") from exc
-    admin = document.get("admin") if isinstance(document, dict) else None
-    named = admin.get("socket") if isinstance(admin, dict) else None
+        # Whoever asks for a reload now is to hear from autostart itself what is wrong with the file.
+        match = _LOOKS_LIKE_THE_SOCKET.search(text)
+        if match is None and is_named:
+            reason = " ".join(str(exc).split())
+            told = "cannot be understood, so the admin socket is not known; give --socket to do without"
+            raise BrokenConfig(path, f"{told} ({reason})") from exc
+        named = match[1] if match else None
     if not isinstance(named, str):
         return DEFAULT_SOCKET
     try:
@@ -59,8 +71,12 @@ def admin_socket(config: str | None, socket: str | None) -> Path:
     return path.absolute().parent / named
 
 
-def _parse(path: Path) -> object:
-    text = path.read_text(encoding="utf-8-sig")
+def _named(document: object) -> object:
+    admin = document.get("admin") if isinstance(document, dict) else None
+    return admin.get("socket") if isinstance(admin, dict) else None
+
+
+def _parse(text: str, path: Path) -> object:
     if path.suffix not in {".yaml", ".yml"}:
         return json.loads(text)
     import yaml  # noqa: PLC0415 - 40 ms that a JSON file does not need

@@ -78,6 +78,8 @@ def _problems(error: Any) -> list[Problem]:
             ]
         case "greater_than" if error["ctx"]["gt"] == 0:
             return [Problem(where, "must be more than zero", place.accepted)]
+        case "too_short" if given:
+            return []  # its items are what is wrong, and are told by themselves
         case "too_short" | "string_too_short":
             return [Problem(where, "is empty", place.accepted)]
         case kind if kind in _LIMITS:

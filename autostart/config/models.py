@@ -141,6 +141,7 @@ class Config(Model):
     services: dict[HostName, Service] = Field(description="Services by host name.")
     listen: tuple[ListenAddress, ...] = Field(
         default=("127.0.0.1:8890",),
+        min_length=1,
         description="Addresses to serve on. Sockets handed over by systemd take their place.",
     )
     admin: Admin = Field(default=Admin(), description="Where autostart itself is reached.")
@@ -153,7 +154,7 @@ class Config(Model):
     )
     state_file: FilePath | None = Field(
         default=Path("/var/lib/autostart/state.json"),
-        description="Keeps idle clocks over restarts; `null` for nowhere.",
+        description="Keeps idle clocks and holds over restarts; `null` for nowhere.",
     )
     drain_timeout: Duration = Field(
         default=30.0, description="How long open requests may go on when autostart stops."

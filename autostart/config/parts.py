@@ -17,7 +17,19 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
-from autostart.config.values import Duration, FilePath, Flag, KeyHash, RootedPath, Statuses, Words
+from autostart.config.values import (
+    Duration,
+    FilePath,
+    Flag,
+    HeaderName,
+    KeyHash,
+    Method,
+    Origin,
+    PathPattern,
+    RootedPath,
+    Statuses,
+    Words,
+)
 
 Found = tuple[tuple[str | int, ...], str, str]
 """One mistake: the keys that lead to it from the model that found it, the message, and what is accepted."""
@@ -86,9 +98,11 @@ class Readiness(Model):
         "where it has one, else a connection to the port.",
     )
     statuses: tuple[Statuses, ...] = Field(
-        default=("200-299",), description='Statuses of `path` that mean ready: "200", "200-299".'
+        default=("200-299",),
+        min_length=1,
+        description='Statuses of `path` that mean ready: "200", "200-299".',
     )
-    attempt_timeout: Duration = Field(default=2.0, description="How long one attempt may take.")
+    attempt_timeout: Duration = Field(default=2.0, gt=0, description="How long one attempt may take.")
     health_check: Literal["auto", "always", "never"] = Field(
         default="auto",
         description="The container's own health check: `auto` asks it where no path is given, `always` also beside "
@@ -106,12 +120,14 @@ class Readiness(Model):
 class Cors(Model):
     """Preflights are answered by the gateway, without waking the service."""
 
-    origins: tuple[str, ...] = Field(description='Origins let in, `"https://app.example.org"` or `"*"`.')
-    headers: tuple[str, ...] = Field(
+    origins: tuple[Origin, ...] = Field(
+        min_length=1, description='Origins let in, `"https://app.example.org"` or `"*"`.'
+    )
+    headers: tuple[HeaderName, ...] = Field(
         default=("authorization", "content-type"),
         description="Request headers let in beside the simple ones.",
     )
-    methods: tuple[str, ...] = Field(
+    methods: tuple[Method, ...] = Field(
         default=("GET", "POST", "PUT", "PATCH", "DELETE"), description="Methods let in."
     )
     credentials: Flag = Field(
@@ -120,16 +136,44 @@ class Cors(Model):
     max_age: Duration = Field(default=600.0, description="How long a browser may remember the answer.")
 
 
+_MONITORS_AND_CRAWLERS = (
+    "*uptimerobot*",
+    "uptime-kuma*",
+    "*pingdom*",
+    "*statuscake*",
+    "better uptime*",
+    "*site24x7*",
+    "*hetrixtools*",
+    "blackbox exporter*",
+    "blackbox-exporter*",
+    "prometheus/*",
+    "kube-probe/*",
+    "elb-healthchecker/*",
+    "googlehc/*",
+    "check_http/*",
+    "*googlebot*",
+    "*bingbot*",
+    "*censysinspect*",
+    "*zgrab*",
+)
+
+
 class Quiet(Model):
     """Traffic that never wakes a service and never counts as use of it."""
 
-    paths: tuple[str, ...] = Field(
+    paths: tuple[PathPattern, ...] = Field(
         default=("/favicon.ico", "/robots.txt", "/apple-touch-icon*.png", "/.well-known/*"),
         description="Paths, with shell wildcards.",
     )
-    methods: tuple[str, ...] = Field(default=("OPTIONS", "TRACE"), description="Methods.")
+    methods: tuple[Method, ...] = Field(default=("OPTIONS", "TRACE"), description="Methods.")
     user_agents: tuple[str, ...] = Field(
-        default=(), description="User agents, with shell wildcards, any case."
+        default=_MONITORS_AND_CRAWLERS, description="User agents, with shell wildcards, any case."
+    )
+    monitor_path: RootedPath | None = Field(
+        default=None,
+        description="Path that is answered with status 200 and `asleep` while the service sleeps, so that a monitor which "
+        "asks for it does not report it as down; 503 once a start has failed. A ready service answers it itself. "
+        "Left out: none.",
     )
 
 
@@ -152,6 +196,13 @@ class ProcessRuntime(Model):
     env: dict[str, str] = Field(
         default={}, repr=False, description="Variables added to autostart's own environment."
     )
+
+    @field_validator("env")
+    @classmethod
+    def _names_are_names(cls, value: dict[str, str]) -> dict[str, str]:
+        if any(not name or "=" in name for name in value):  # never repeated: what follows "=" may be secret
+            raise Misfit(((), 'the name of a variable is empty or holds "="', '{"NAME": "value"}'))
+        return value
 
     @field_validator("cwd", mode="before")
     @classmethod

@@ -18,6 +18,11 @@ from autostart.config.units import format_duration, format_size, parse_duration,
 
 _HOST = re.compile(r"(?=.{1,253}$)[a-z0-9_](?:[a-z0-9_-]{0,62})(?:\.[a-z0-9_](?:[a-z0-9_-]{0,62}))*")
 _HASH = re.compile(r"sha256:[0-9a-f]{64}")
+_ORIGIN = re.compile(
+    r"\*|null|[A-Za-z][A-Za-z0-9+.-]*://[A-Za-z0-9._:\[\]-]+"
+)  # RFC 6454 section 6.2: no path, no slash
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 section 5.6.2
+_TARGET = re.compile(r"/[!\"$-~]*")  # what may stand in a request line, without a fragment
 _STATUS = re.compile(r"([1-5][0-9]{2})(?:-([1-5][0-9]{2}))?")
 
 
@@ -125,6 +130,27 @@ def _status(value: object) -> str:
 def _rooted(value: str) -> str:
     if not value.startswith("/"):
         raise ValueError(f"{shown(value)} does not begin with a slash")
+    if not _TARGET.fullmatch(value):
+        raise ValueError(f"{shown(value)} holds what may not stand in a request line")
+    return value
+
+
+def _origin(value: str) -> str:
+    if not _ORIGIN.fullmatch(value):
+        raise ValueError(f"{shown(value)} is not an origin")
+    # As browsers send it: hosts in lower case, the identifiers of extensions as they are.
+    return value.lower() if value.lower().startswith(("http://", "https://")) else value
+
+
+def _token(value: str) -> str:
+    if not _TOKEN.fullmatch(value):
+        raise ValueError(f"{shown(value)} is not a name that HTTP knows")
+    return value
+
+
+def _path_pattern(value: str) -> str:
+    if not value.startswith(("/", "*", "?", "[")):
+        raise ValueError(f"{shown(value)} fits no path, for these begin with a slash")
     return value
 
 
@@ -166,6 +192,12 @@ Statuses = Annotated[str, BeforeValidator(_status), Words('"200" or "200-299"', 
 Port = Annotated[int, Field(ge=1, le=65535, strict=True), Words("a port number, 1 to 65535")]
 Flag = Annotated[bool, Field(strict=True), Words("true or false")]
 RootedPath = Annotated[str, AfterValidator(_rooted), Words('a path that begins with "/"')]
+Origin = Annotated[
+    str, AfterValidator(_origin), Words('"https://app.example.org" (no slash after it), "null" or "*"')
+]
+HeaderName = Annotated[str, AfterValidator(_token), Words('the name of a header, or "*"')]
+Method = Annotated[str, AfterValidator(_token), AfterValidator(str.upper), Words('a method such as "GET"')]
+PathPattern = Annotated[str, AfterValidator(_path_pattern), Words('a path such as "/favicon.ico" or "*.png"')]
 FilePath = Annotated[
     Path, AfterValidator(_beside_the_file), Words("a path; a relative one begins at the configuration file")
 ]

@@ -160,14 +160,26 @@ class CommandFailed(RuntimeFailure):
 
 
 class Exited(RuntimeFailure):
-    """What was started ended before it was ready. `exit_code` is negative for a signal (−9: SIGKILL)."""
+    """What was started ended before it was ready, or `ready_s` seconds after.
+
+    `exit_code` is negative for a signal (−9: SIGKILL).
+    """
 
     cause = FailureCause.EXITED
 
-    def __init__(self, what: str, exit_code: int | None, log_tail: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        what: str,
+        exit_code: int | None,
+        log_tail: Sequence[str] = (),
+        *,
+        ready_s: float | None = None,
+    ) -> None:
         self.exit_code = exit_code
+        self.ready_s = ready_s
         how = "ended" if exit_code is None else f"ended with exit code {exit_code}"
-        super().__init__(f"{what} {how} before it was ready", log_tail=log_tail)
+        when = "before it was ready" if ready_s is None else f"{ready_s:.1f} s after it was ready"
+        super().__init__(f"{what} {how} {when}", log_tail=log_tail)
 
 
 class OutOfMemory(RuntimeFailure):

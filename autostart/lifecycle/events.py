@@ -85,7 +85,10 @@ class StopBegan:
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
-    """The service does not run any more. `ran_s` counts from ready; `leases` were cut by it."""
+    """The service does not run any more. `ran_s` counts from ready; `leases` were cut by it.
+
+    It crashed too soon after its start where `held_off_s`, in seconds, is not 0: so long is the next one held off.
+    """
 
     service: str
     reason: StopReason
@@ -93,6 +96,7 @@ class Stopped:
     leases: int
     exit_code: int | None = None
     out_of_memory: bool = False
+    held_off_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +115,14 @@ class Used:
 
     service: str
     last_used_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Somebody holds it awake until `until_s`, wall-clock seconds since the epoch; None: released."""
+
+    service: str
+    until_s: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +152,7 @@ Event = (
     | Stopped
     | StopFailed
     | Used
+    | Held
     | RuntimeTrouble
     | Transition
 )

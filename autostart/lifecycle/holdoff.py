@@ -9,7 +9,8 @@ class HoldOff:
     """The failures of one service in a row, and when the next start is allowed.
 
     Held off for `first_s` after the first failure, doubling with each further one up to `most_s`.
-    `failure` is the last one since the service was ready, `failure_at_s` its wall-clock time.
+    `failure` is the last one since the service was ready, `failure_at_s` its wall-clock time. `failures`
+    counts on until `proved`: what becomes ready and dies at once has not ended the row.
     """
 
     def __init__(
@@ -46,7 +47,11 @@ class HoldOff:
         self._until = 0.0
 
     def succeeded(self) -> None:
-        """Forget all failures."""
-        self.failures = 0
+        """Forget the last failure, and allow a start; the count stays."""
         self.failure = self.failure_at_s = None
         self._until = 0.0
+
+    def proved(self) -> None:
+        """Forget all failures."""
+        self.succeeded()
+        self.failures = 0

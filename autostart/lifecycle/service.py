@@ -7,11 +7,15 @@ changing it; slow work is one task that the service owns, and those who wait for
 |----------|----------------------|-----------------------|-------------------------------|----------------|
 | stopped  | begins a start, joins| –                     | –                             | –              |
 | starting | joins                | –                     | ready, or failed with a cause | failed         |
-| ready    | passes               | no lease and idle long| –                             | stopped        |
-|          |                      | enough: stopping      |                               |                |
+| ready    | passes               | no lease and idle long| –                             | stopped; failed|
+|          |                      | enough: stopping      |                               | where too soon |
 | stopping | waits, then starts   | –                     | stopped; on error: the truth  | –              |
 | failed   | refused until the    | –                     | –                             | –              |
 |          | hold-off ends        |                       |                               |                |
+
+A death is too soon where nobody asked for it and the start has not proved itself yet: a client that asks again
+and again would make it start again and again. What may still run after a stop that failed, or beside what
+crashed, is stopped by a later idle tick.
 
 Something found running by itself (`docker compose up` by hand, a restart of autostart) is adopted: it goes
 through starting without being started, and if it does not become ready it is left alone.
@@ -30,9 +34,13 @@ from autostart.lifecycle.events import Emit, Phases, State, StopReason
 from autostart.lifecycle.holdoff import HoldOff
 from autostart.lifecycle.readiness import ReadinessCheck
 from autostart.lifecycle.snapshot import Snapshot
-from autostart.lifecycle.start import StartAttempt
+from autostart.lifecycle.start import StartAttempt, add_log_tail, cause_of_death
 from autostart.lifecycle.use import Lease, Use
 from autostart.runtime.base import Change, Endpoint, Observation, RunState, Runtime, RuntimeEvent, StopMethod
+
+PROVED_AFTER_S = 60.0
+"""A start has worked once the service was ready for so many seconds: what loads with the first request has loaded
+by then, and what dies later is started once a minute at most."""
 
 
 class Service:
@@ -70,13 +78,18 @@ class Service:
         self._outcome: asyncio.Future[Endpoint | RuntimeFailure | None] | None = None
         self._attempt: StartAttempt | None = None
         self._work: asyncio.Task[None] | None = None
-        self._cleanup = after
+        self._before = after
+        self._cleanup: asyncio.Task[None] | None = None
+        self._last_words: asyncio.Task[None] | None = None
         self._look: asyncio.Task[None] | None = None
+        self._look_later = HoldOff(clock, wall)
         self._stop_again = HoldOff(clock, wall)
+        self._may_be_left = False
 
         self._started_by = ""
-        self._started_at_s: float | None = None
+        self._running_since: float | None = None
         self._last_phases: Phases | None = None
+        self._is_outdated = False
         self._closing = False
         runtime.watch(self._on_event)
 
@@ -116,6 +129,10 @@ class Service:
             if self._use.give_back(lease):
                 self._emit(events.Used(self.host, self._use.last_used_s or 0.0))
 
+    def used(self, lease: Lease) -> None:
+        """Take note of a sign of life on a lease, which from here on holds off no stop by merely being open."""
+        self._use.used(lease)
+
     def wake(self, by: str) -> None:
         """Begin a start if the service sleeps, and return at once. Raises StartHeldOff, ShuttingDown."""
         if self._closing:
@@ -154,10 +171,19 @@ class Service:
             pass
 
     async def stop(self, *, force: bool = False) -> None:
-        """Stop the service and wait until it has stopped; also ends a start in progress.
+        """Stop the service and wait until it has stopped; also ends a start in progress, and what one has left.
 
-        Raises InUse while requests are open, unless forced; StopFailed's cause as RuntimeFailure.
+        Raises InUse while requests are open, unless forced; StopFailed's cause as RuntimeFailure; ShuttingDown.
         """
+        if self._closing:
+            raise errors.ShuttingDown(self.host)
+        if self._state is State.FAILED or (self._state is State.STOPPED and self._may_be_left):
+            self._begin_clean_up()
+            if self._cleanup is not None:
+                await asyncio.wait({self._cleanup})
+            if self._may_be_left and self._stop_again.failure is not None:
+                raise self._stop_again.failure
+            return
         if self._state in {State.READY, State.STARTING}:
             if self._use.leases and not force:
                 raise errors.InUse(self.host, len(self._use.leases))
@@ -170,13 +196,23 @@ class Service:
     def hold(self, for_s: float) -> None:
         """Keep the service from idle stops for this many seconds from now; 0 releases it."""
         self._use.hold(for_s)
+        self._emit(events.Held(self.host, self._wall() + for_s if for_s > 0 else None))
 
     def stop_if_idle(self) -> bool:
-        """Decide on an idle stop, and begin it; the reaper calls this on every tick."""
-        if self._state is not State.READY or self._use.leases or self._idle_in_s() > 0:
+        """Decide on an idle stop, and begin it; the reaper calls this on every tick.
+
+        A look that failed is taken again here too, and what may be left running is stopped.
+        """
+        if self._look_later.failure and not self._look_later.left_s and not _is_running(self._look):
+            self._look_again()
+        is_ready = self._state is State.READY
+        if not (is_ready or self._may_be_left) or self._use.is_held or self._idle_in_s() > 0:
             return False
-        self._begin_stop(StopReason.IDLE)
-        return True
+        if is_ready:
+            self._begin_stop(StopReason.IDLE)
+        elif self._state in {State.STOPPED, State.FAILED}:
+            self._begin_clean_up()
+        return is_ready
 
     def _idle_in_s(self) -> float:
         return max(self._use.idle_at(self.config.idle_timeout) - self._clock(), self._stop_again.left_s)
@@ -185,6 +221,7 @@ class Service:
 
     def _begin_start(self, by: str, adopted: Observation | None = None) -> None:
         loop = asyncio.get_running_loop()
+        self._may_be_left = False  # it is this start's from now on
         self._started_by = by
         self._outcome = loop.create_future()
         self._attempt = StartAttempt(
@@ -216,14 +253,16 @@ class Service:
     ) -> None:
         self._endpoint = endpoint
         self._hold_off.succeeded()
-        self._stop_again.succeeded()
+        self._stop_again.proved()
+        self._running_since = self._clock()
         if adopted is None:
-            self._started_at_s = self._wall()
             self._last_phases = phases
             self._use.became_ready()
         else:
-            self._started_at_s = adopted.started_at_s or self._wall()
-            self._use.became_ready(self._started_at_s)
+            now_s = self._wall()
+            started_at_s = adopted.started_at_s or now_s
+            self._running_since -= max(0.0, now_s - started_at_s)
+            self._use.became_ready(started_at_s)
         self._enter(State.READY)
         waiting = len(self._use.leases)
         self._emit(events.StartSucceeded(self.host, by, adopted is not None, phases, waiting))
@@ -238,20 +277,31 @@ class Service:
         if adopted is not None:
             if self._attempt is not None and self._attempt.came_up_anew:
                 self._look_again()
-        elif self._cleanup is None or self._cleanup.done():
-            self._cleanup = asyncio.create_task(self._clean_up(), name=f"clean up {self.host}")
+        else:
+            self._begin_clean_up()
         self._finish(failure)
 
+    def _begin_clean_up(self) -> None:
+        # Until what had the containers before is over, nothing of ours runs, and they are not ours to stop.
+        if not _is_running(self._before) and not _is_running(self._cleanup):
+            self._cleanup = asyncio.create_task(self._clean_up(), name=f"clean up {self.host}")
+
     async def _clean_up(self) -> None:
-        """Stop what a failed start has left running."""
+        """Stop what a failed start, a failed stop or a crash has left running."""
         try:
             await limits.stop(self._runtime, StopMethod.STOP, self.config.stop_timeout)
         except RuntimeFailure as failure:
+            self._may_be_left = self._state in {State.STOPPED, State.FAILED}
+            self._stop_again.failed(failure)
             self._emit(events.RuntimeTrouble(self.host, "clean_up", failure))
+        else:
+            self._may_be_left = False
+            self._stop_again.proved()
 
     async def _cleaned_up(self) -> None:
-        if self._cleanup is not None:
-            await asyncio.wait({self._cleanup})
+        for task in (self._before, self._cleanup):
+            if task is not None:
+                await asyncio.wait({task})
 
     # --- stopping ------------------------------------------------------------------------------------
 
@@ -281,23 +331,33 @@ class Service:
         still_running = None if seen is None else seen.state is RunState.RUNNING
         self._emit(events.StopFailed(self.host, reason, failure, still_running))
         if still_running is not False:
+            self._stop_again.failed(failure)
             self._finish(failure)
         if seen is not None and still_running and self._endpoint is not None:
-            self._stop_again.failed(failure)
             self._endpoint = seen.endpoint or self._endpoint
             self._enter(State.READY)
         else:  # not known: a start is idempotent, and the next resync tells
             self._has_stopped(reason)
+            self._may_be_left = still_running is not False
 
     def _has_stopped(self, reason: StopReason, event: RuntimeEvent | None = None) -> None:
-        ran_s = self._wall() - self._started_at_s if self._started_at_s is not None else 0.0
+        ran_s = self._clock() - self._running_since if self._running_since is not None else 0.0
         self._endpoint = None
-        self._started_at_s = None
-        self._enter(State.STOPPED)
+        self._running_since = None
+        self._may_be_left = reason is StopReason.CRASHED  # what ran beside it
+        if event is not None and reason is StopReason.CRASHED and ran_s < PROVED_AFTER_S:
+            failure = cause_of_death(self.host, event, ran_s)
+            self._hold_off.failed(failure)
+            self._last_words = asyncio.create_task(add_log_tail(failure, self._runtime))
+            self._enter(State.FAILED)
+        else:
+            self._hold_off.proved()
+            self._enter(State.STOPPED)
         exit_code, out_of_memory = (event.exit_code, event.out_of_memory) if event else (None, False)
         # Those that wait for the stop to end are not cut by it.
-        cut = sum(lease.endpoint is not None for lease in self._use.leases)
-        self._emit(events.Stopped(self.host, reason, ran_s, cut, exit_code, out_of_memory))
+        cut = sum(lease.endpoint is not None and lease.holds for lease in self._use.leases)
+        held_off_s = self._hold_off.left_s
+        self._emit(events.Stopped(self.host, reason, ran_s, cut, exit_code, out_of_memory, held_off_s))
         self._finish(None)
 
     # --- what the runtime tells ----------------------------------------------------------------------
@@ -310,28 +370,28 @@ class Service:
                 assert self._attempt is not None, "starting has an attempt"
                 self._attempt.on_event(event)
             case ((Change.DIED | Change.PAUSED), State.READY):
-                reason = StopReason.EXTERNAL if event.by_hand else StopReason.CRASHED
-                self._has_stopped(reason, event)
+                by_hand = event.by_hand or event.change is Change.PAUSED  # nothing pauses by itself
+                self._has_stopped(StopReason.EXTERNAL if by_hand else StopReason.CRASHED, event)
             case (Change.STARTED, State.STOPPED | State.FAILED | State.STOPPING) | (Change.RESYNC, _):
                 self._look_again()
             case ((Change.UNHEALTHY | Change.HEALTHY), _):
                 self._emit(events.RuntimeTrouble(self.host, "health", change=event.change))
-            case _:  # the rest follows from what we asked for ourselves
-                pass
+            case _:  # what we asked for ourselves; but a look may have seen what was before
+                self._changes += 1
 
-    async def adopt(self, last_used_s: float | None = None) -> None:
+    async def adopt(self, last_used_s: float | None = None, held_until_s: float | None = None) -> None:
         """Find out what is true, and take over what runs; for the start of the program and a reload.
 
-        `last_used_s` is the idle clock that was kept, in wall-clock seconds. Never raises RuntimeFailure:
-        what cannot be known now is found out when the runtime can be asked again.
+        `last_used_s` is the idle clock that was kept, `held_until_s` the end of a hold, in wall-clock seconds.
+        Never raises RuntimeFailure: what cannot be known now is found out when the runtime can be asked again.
         """
-        self._use.last_used_s = last_used_s
+        self._use.go_on(last_used_s, held_until_s)
         self._look_again()
         if self._look is not None:
             await asyncio.wait({self._look})
 
     def _look_again(self) -> None:
-        if self._look is not None and not self._look.done():
+        if _is_running(self._look):
             self._changes += 1  # what it sees may be older than what we have just been told
         else:
             self._look = asyncio.get_running_loop().create_task(
@@ -344,6 +404,7 @@ class Service:
             if self._state is State.STOPPING and self._work is not None:
                 await asyncio.wait({self._work})
             changes = self._changes
+            was_up = self._attempt is not None and self._attempt.is_up
             seen = await self._observe()
             if changes == self._changes or self._closing:
                 break  # what was seen is about the state that we are in
@@ -356,13 +417,18 @@ class Service:
             self._has_stopped(StopReason.EXTERNAL)
         elif self._state is State.READY and seen.endpoint is not None:
             self._endpoint = seen.endpoint
+        elif self._state is State.STARTING and self._attempt is not None and was_up and not running:
+            self._attempt.on_event(RuntimeEvent(Change.DIED, seen.exit_code))
 
     async def _observe(self) -> Observation | None:
         try:
-            return await limits.look(self._runtime)
+            seen = await limits.look(self._runtime)
         except RuntimeFailure as failure:
+            self._look_later.failed(failure)
             self._emit(events.RuntimeTrouble(self.host, "observe", failure))
             return None
+        self._look_later.proved()
+        return seen
 
     # --- the rest ------------------------------------------------------------------------------------
 
@@ -380,7 +446,7 @@ class Service:
         """Return what is to be told of the service now."""
         now_s = self._wall()
         idle_in_s = self._idle_in_s()
-        sleeps = self._state is State.READY and not self._use.leases and idle_in_s != float("inf")
+        sleeps = self._state is State.READY and not self._use.is_held and idle_in_s != float("inf")
         return Snapshot(
             service=self.host,
             name=self.config.name or self.host,
@@ -398,10 +464,15 @@ class Service:
             held_off_s=self._hold_off.left_s if self._state is State.FAILED else 0.0,
             waiting_for=self._readiness.last_answer if self._state is State.STARTING else "",
             endpoint=self._endpoint,
+            is_outdated=self._is_outdated,
         )
 
-    def reconfigure(self, config: ServiceConfig) -> None:
-        """Take over a changed configuration, open requests and all; the runtime stays what it is."""
+    def reconfigure(self, config: ServiceConfig, *, is_outdated: bool = False) -> None:
+        """Take over a changed configuration, open requests and all; the runtime stays what it is.
+
+        `is_outdated` says that another runtime is wanted, which comes when no request is open.
+        """
+        self._is_outdated = is_outdated
         if config.readiness != self.config.readiness:
             self._readiness = ReadinessCheck(config.readiness, self.host)
         self.config = config
@@ -412,21 +483,25 @@ class Service:
 
     async def retire(self) -> None:
         """Close as soon as no lease is open and no stop under way; for one that left the configuration."""
-        while self._use.leases or self._state is State.STOPPING:
+        while self._use.leases or self._state is State.STOPPING or _is_running(self._cleanup):
             await self.drained()
-            if self._state is State.STOPPING and self._work is not None:
-                await asyncio.wait({self._work})
+            stop = self._work if self._state is State.STOPPING else self._cleanup
+            if stop is not None:
+                await asyncio.wait({stop})
         await self.close()
 
     async def close(self) -> None:
         """Take no new work, end what is under way, and let go of the runtime. Stops no container."""
         self._closing = True
-        tasks = {
-            task for task in (self._work, self._look, self._cleanup) if task is not None and not task.done()
-        }
+        ours = (self._work, self._look, self._before, self._cleanup, self._last_words)
+        tasks = {task for task in ours if task is not None and not task.done()}
         for task in tasks:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
         self._finish(None)
         await self._runtime.close()
+
+
+def _is_running(task: asyncio.Task[None] | None) -> bool:
+    return task is not None and not task.done()

@@ -30,6 +30,8 @@ class Snapshot:
     waiting_for: str
     """While starting: what the last readiness probe heard."""
     endpoint: Endpoint | None
+    is_outdated: bool
+    """It is in use, and what a reload has changed about its runtime waits until it is not."""
 
     @property
     def waiting(self) -> int:

@@ -5,6 +5,7 @@ follows from its end.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -43,6 +44,11 @@ class StartAttempt:
         """It died during this start, and runs again."""
         self._death: asyncio.Future[RuntimeEvent] = asyncio.get_running_loop().create_future()
 
+    @property
+    def is_up(self) -> bool:
+        """Say whether the runtime has done its part, so that what does not run now has died."""
+        return self._running_at is not None
+
     def on_event(self, event: RuntimeEvent) -> None:
         """Take note of a death; while the runtime still works, what it starts anew takes it back."""
         if event.change in {Change.DIED, Change.PAUSED} and not self._death.done():
@@ -65,7 +71,7 @@ class StartAttempt:
             failure = exc
         except Exception as exc:  # noqa: BLE001 - see the docstring
             failure = mistake(exc)
-        failure.log_tail = failure.log_tail or await self._log_tail()
+        await add_log_tail(failure, self._runtime)
         raise failure
 
     async def _run(self) -> tuple[Endpoint, Phases]:
@@ -100,15 +106,21 @@ class StartAttempt:
             await asyncio.wait({ready})
         # No await from here until the service is in its next state, or a death in between would be lost.
         if self._death.done():
-            event = self._death.result()
-            if event.out_of_memory:
-                raise errors.OutOfMemory(self._name)
-            raise errors.Exited(self._name, event.exit_code)
+            raise cause_of_death(self._name, self._death.result())
         ready.result()
 
-    async def _log_tail(self) -> tuple[str, ...]:
-        try:
-            async with limited("reading the log", _LOG_TAIL_LIMIT_S):
-                return tuple(await self._runtime.log_tail(_LOG_TAIL_LINES))
-        except RuntimeFailure:
-            return ()
+
+def cause_of_death(name: str, event: RuntimeEvent, ready_s: float | None = None) -> RuntimeFailure:
+    """Return the failure that a death is, before it was ready or `ready_s` seconds after."""
+    if event.out_of_memory:
+        return errors.OutOfMemory(name)
+    return errors.Exited(name, event.exit_code, ready_s=ready_s)
+
+
+async def add_log_tail(failure: RuntimeFailure, runtime: Runtime) -> None:
+    """Give `failure` the last log lines, where it has none and they can be had within a second."""
+    if failure.log_tail:
+        return
+    with contextlib.suppress(RuntimeFailure):
+        async with limited("reading the log", _LOG_TAIL_LIMIT_S):
+            failure.log_tail = tuple(await runtime.log_tail(_LOG_TAIL_LINES))

@@ -12,13 +12,15 @@ class Lease:
     """One open use of a service, from before the wait until the last byte.
 
     `endpoint` is None while it waits. `since_s` is wall-clock seconds. With `counts` false it holds off a
-    stop as any other, but does not move the idle clock.
+    stop as any other, but does not move the idle clock. With `holds` false it is no use while it is merely open
+    (a WebSocket): see `Use.used`.
     """
 
     by: str
     since_s: float
     counts: bool
     endpoint: Endpoint | None = None
+    holds: bool = True
 
 
 class Use:
@@ -50,9 +52,24 @@ class Use:
             self._drained = None
         if lease.endpoint is None or not lease.counts:
             return False
+        if lease.holds:
+            self._move_clock()
+        return True
+
+    def used(self, lease: Lease) -> None:
+        """Take note that this lease is used right now; from here on it is used at such moments only."""
+        lease.holds = False
+        if lease.counts:
+            self._move_clock()
+
+    def _move_clock(self) -> None:
         self.idle_since = self._clock()
         self.last_used_s = self._wall()
-        return True
+
+    @property
+    def is_held(self) -> bool:
+        """Say whether a lease is open that holds off a stop."""
+        return any(lease.holds for lease in self.leases)
 
     def became_ready(self, running_since_s: float | None = None) -> None:
         """Start the idle clock.
@@ -67,6 +84,11 @@ class Use:
     def hold(self, for_s: float) -> None:
         """Hold off idle stops for this many seconds from now; 0 releases."""
         self._held_until = self._clock() + for_s if for_s > 0 else 0.0
+
+    def go_on(self, last_used_s: float | None, held_until_s: float | None) -> None:
+        """Take over what was kept of an earlier life, in wall-clock seconds; None where there is nothing."""
+        self.last_used_s = last_used_s
+        self.hold((held_until_s or 0.0) - self._wall())
 
     @property
     def held_for_s(self) -> float:

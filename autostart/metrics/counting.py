@@ -121,7 +121,7 @@ class Metrics:
                 series.add(RUNTIME_ERRORS, ("stop",))
             case events.RuntimeTrouble(operation=operation, failure=failure) if failure is not None:
                 series.add(RUNTIME_ERRORS, (operation,))
-            case _:  # StartBegan, StopBegan and Used are in the snapshots
+            case _:  # StartBegan, StopBegan, Used and Held are in the snapshots
                 pass
 
     def on_request(self, event: RequestEvent) -> None:

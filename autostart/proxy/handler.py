@@ -40,8 +40,9 @@ class Proxy:
     """The gateway: takes requests for the hosts in `routes`, wakes their services, and forwards.
 
     `routes` is keyed by normalised host name, aliases included, and replaced as a whole on a reload; requests
-    that are open keep the service they have. With `draining`, new requests are refused. `emit` is called
-    when a request has ended, and when a WebSocket was opened.
+    that are open keep the service they have. With `ends_connections`, each answer says that its connection ends;
+    with `draining`, new requests are refused. `emit` is called when a request has ended, and when a WebSocket was
+    opened.
     """
 
     def __init__(
@@ -54,18 +55,20 @@ class Proxy:
         emit: Emit,
     ) -> None:
         self.routes = routes
+        self.ends_connections = False
         self.draining = False
         self._trusted = rules.TrustedProxies(trusted_proxies)
         self._parking = Parking(spool_dir, spool_size)
         self._upstream = Upstream()
         self._emit = emit
+        self._server: Server | None = None
 
     def runner(self, shutdown_timeout_s: float = 5.0) -> web.ServerRunner:
         """Return what sites are put on; call in the loop. A client that leaves cancels its request.
 
         aiohttp's low-level server: no router stands between, nothing answers `Expect` before its time.
         """
-        server = Server(
+        self._server = Server(
             self._handle,
             handler_cancellation=True,
             access_log=None,
@@ -74,7 +77,12 @@ class Proxy:
             max_line_size=_MOST_LINE_BYTES,
             max_field_size=_MOST_LINE_BYTES,
         )
-        return web.ServerRunner(server, shutdown_timeout=shutdown_timeout_s)
+        return web.ServerRunner(self._server, shutdown_timeout=shutdown_timeout_s)
+
+    async def deserted(self) -> None:
+        """Return once no client is connected."""
+        if self._server is not None:
+            await self._server.deserted.wait()
 
     async def close(self) -> None:
         """Let go of the connections to services; call after the runner's cleanup."""
@@ -102,7 +110,8 @@ class Proxy:
             let_in(request)  # who is still sending does not hear the answer
         if request.content.exception() is not None:
             request.content.feed_eof()  # or aiohttp reads on, for the rest of a body that broke
-        if not response.prepared and (has_unread_body or self.draining):
+        ends_connection = self.draining or self.ends_connections or exchange.is_last
+        if not response.prepared and (has_unread_body or ends_connection):
             response.force_close()
         return response
 
@@ -115,18 +124,18 @@ class Proxy:
         asks_for_state = exchange.path == STATE_PATH
         is_quiet = not asks_for_state and rules.is_quiet(method, exchange.path, headers, service.config.quiet)
         if is_quiet and service.state is not State.READY:
-            raise errors.Asleep(service.host)
+            return _answer_quietly(exchange, service)
         if route.authenticator is not None:
             exchange.identity = await _authenticate(route.authenticator, exchange)
             # A password takes its time to check: a reload, a drain or a stop may have come meanwhile.
             route = self._find_route(exchange)
             service = route.service
             if is_quiet and service.state is not State.READY:
-                raise errors.Asleep(service.host)
+                return _answer_quietly(exchange, service)
         if asks_for_state:
             exchange.is_silent = True
             return state_reply(service.snapshot(), exchange.request_id, exchange.cors)
-        exchange.body = _body(exchange, service.config.max_body_size)
+        exchange.body = self._body(exchange, service.config.max_body_size)
         if service.state is not State.READY and not _waits(exchange, service):
             return _answer_at_once(exchange, service)
         async with contextlib.AsyncExitStack() as stack:
@@ -145,6 +154,19 @@ class Proxy:
             raise errors.ShuttingDown(route.service.host)
         return route
 
+    def _body(self, exchange: Exchange, limit_bytes: int) -> Body | None:
+        """Return the request's body, None where it has none. Raises BodyTooLarge, BadRequest."""
+        request = exchange.request
+        expectation = request.headers.get("Expect", "").lower()
+        if expectation not in {"", "100-continue"}:
+            raise errors.BadRequest(f"the expectation {expectation!r} cannot be met")
+        if not request.body_exists:
+            return None
+        declared_bytes = request.content_length
+        if max(declared_bytes or 0, request.content.total_bytes) > limit_bytes:
+            raise errors.BodyTooLarge(limit_bytes, declared_bytes)
+        return Body(request, limit_bytes, self._parking.set_aside)
+
     async def _lease(
         self, stack: contextlib.AsyncExitStack, exchange: Exchange, service: Service, *, counts: bool
     ) -> Lease:
@@ -155,7 +177,7 @@ class Proxy:
         with exchange.waiting():
             if exchange.body is None:
                 return await stack.enter_async_context(lease)
-            async with self._parking.parked(exchange.request, exchange.body):
+            async with self._parking.parked(exchange.body):
                 return await stack.enter_async_context(lease)
 
     async def _forward(self, exchange: Exchange, route: Route, lease: Lease) -> web.StreamResponse:
@@ -182,14 +204,15 @@ class Proxy:
         async with await self._upstream.ask(question) as answer:
             exchange.status = answer.status
             if is_upgrade and answer.status == 101:
-                return await self._relay(exchange, route.service, answer)
+                return await self._relay(exchange, route.service, lease, answer)
             return await self._pass_on(exchange, answer)
 
     async def _pass_on(self, exchange: Exchange, answer: Answer) -> web.StreamResponse:
         request = exchange.request
         headers = rules.to_client(answer.headers, request_id=exchange.request_id, extra=exchange.cors)
         passed = Passed(answer, headers)
-        if self.draining or (exchange.body is not None and not exchange.body.is_complete):
+        has_unread_body = exchange.body is not None and not exchange.body.is_complete
+        if self.ends_connections or exchange.is_last or has_unread_body:
             passed.force_close()
         try:
             await passed.pass_on(request)
@@ -202,7 +225,9 @@ class Proxy:
             exchange.bytes_out = passed.sent_bytes
         return passed
 
-    async def _relay(self, exchange: Exchange, service: Service, answer: Answer) -> web.StreamResponse:
+    async def _relay(
+        self, exchange: Exchange, service: Service, lease: Lease, answer: Answer
+    ) -> web.StreamResponse:
         headers = rules.to_client(
             answer.headers, request_id=exchange.request_id, extra=exchange.cors, upgrade=True
         )
@@ -213,8 +238,15 @@ class Proxy:
             raise errors.UpstreamFailed(service.host, str(exc)) from exc
         exchange.is_websocket = True
         self._emit(WebSocketOpened(service.host, exchange.request_id))
+
+        def used() -> None:
+            if service.state is not State.READY:  # paused: the client has to come anew, and wakes it
+                raise ConnectionResetError("the service went to sleep")
+            service.used(lease)
+
+        service.used(lease)
         try:
-            await relay.run(exchange.request)
+            await relay.run(exchange.request, used)
         finally:
             exchange.bytes_in, exchange.bytes_out = relay.in_bytes, relay.out_bytes
         return relay
@@ -231,26 +263,22 @@ def _preflight(exchange: Exchange) -> web.Response:
     )
 
 
+def _answer_quietly(exchange: Exchange, service: Service) -> web.Response:
+    """Answer for a service that is not ready without waking it: a monitor on its path, or the error `asleep`."""
+    is_monitor = exchange.path == service.config.quiet.monitor_path and exchange.method in {"GET", "HEAD"}
+    if not is_monitor or service.state is State.FAILED:
+        raise errors.Asleep(service.host)
+    exchange.status = 200
+    headers = {"X-Request-Id": exchange.request_id, "Server": "autostart", "Cache-Control": "no-store"}
+    return web.Response(text="asleep\n", headers={**headers, **exchange.cors})
+
+
 async def _authenticate(authenticator: Authenticator, exchange: Exchange) -> Identity:
     given = exchange.request.headers.getall("Authorization", [])
     if len(given) > 1:
         raise errors.BadRequest("a request may carry one Authorization header only")
     authorization = given[0] if given else None
     return authenticator.remembered(authorization) or await authenticator.authenticate(authorization)
-
-
-def _body(exchange: Exchange, limit_bytes: int) -> Body | None:
-    """Return the request's body, None where it has none. Raises BodyTooLarge, BadRequest."""
-    request = exchange.request
-    expectation = request.headers.get("Expect", "").lower()
-    if expectation not in {"", "100-continue"}:
-        raise errors.BadRequest(f"the expectation {expectation!r} cannot be met")
-    if not request.body_exists:
-        return None
-    declared_bytes = request.content_length
-    if declared_bytes is not None and declared_bytes > limit_bytes:
-        raise errors.BodyTooLarge(limit_bytes, declared_bytes)
-    return Body(request, limit_bytes)
 
 
 def _waits(exchange: Exchange, service: Service) -> bool:
@@ -275,6 +303,7 @@ def _is_upgrade(request: web.BaseRequest) -> bool:
     """Say whether a WebSocket is asked for; other upgrades are not offered on (RFC 9110 section 7.8)."""
     return (
         request.method == "GET"
+        and not request.body_exists
         and request.headers.get("Upgrade", "").strip().lower() == "websocket"
         and any(
             token.strip().lower() == "upgrade"

@@ -4,6 +4,7 @@ Owns everything about header fields that needs no I/O. Imports config and nothin
 """
 
 import ipaddress
+import re
 import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -38,6 +39,8 @@ _NEVER_FROM_STRANGERS = frozenset(
 _SET_HERE = frozenset({"x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-request-id", "expect"})
 _SINGLE_VALUED_ANSWER = "access-control-"
 _MOST_ID_CHARS = 128
+_AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[\w.~!$&'()*+,;=%-]*)(:\d*)?", re.ASCII)
+"""Source: RFC 3986 section 3.2.2, without user information, with the port of RFC 9110 section 7.2."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +124,25 @@ def split_target(target: str) -> tuple[str | None, str]:
     return authority, path if path.startswith("/") else f"/{path}"
 
 
+def unforwardable(method: str, headers: AnyHeaders, *, http_1_0: bool) -> str:
+    """Return why a request cannot be passed on as it was meant; empty where it can.
+
+    Only the framing that both sides read in the same way is let through: a coding beside `chunked` would be lost
+    with the header, and HTTP/1.0 has none (RFC 9112 section 6.1).
+    """
+    if method == "CONNECT":
+        return "CONNECT is for proxies that a client has chosen, and this is none"
+    codings = [coding.strip().lower() for coding in headers.getall("Transfer-Encoding", ())]
+    if codings and (http_1_0 or codings != ["chunked"]):
+        return "the only transfer coding that is known here is chunked, in HTTP/1.1"
+    hosts = headers.getall("Host", ())
+    if len(hosts) != 1:  # RFC 9112 section 3.2
+        return "a request needs one Host header, and only one"
+    if not _AUTHORITY.fullmatch(hosts[0]):
+        return "the Host header is no host name with or without a port"
+    return ""
+
+
 def request_id(headers: AnyHeaders, *, trusted: bool) -> str:
     """Return the id that a trusted peer gave, where it is sane, else a new one."""
     given = headers.get("X-Request-Id", "")
@@ -150,7 +172,8 @@ def to_upstream(
     passed: Headers = CIMultiDict()
     passed["Host"] = host
     for name, value in headers.items():
-        lower = name.lower()
+        # CGI and WSGI take an underscore for a hyphen: what is dropped under one name must not come by another.
+        lower = name.lower().replace("_", "-")
         if lower not in dropped and lower != "host":
             passed.add(name, _encodable(value))
     came_through = ", ".join(headers.getall("X-Forwarded-For", ())) if peer.trusted else ""
@@ -214,7 +237,9 @@ def is_navigation(method: str, headers: AnyHeaders) -> bool:
 
 def is_quiet(method: str, path: str, headers: AnyHeaders, quiet: Quiet) -> bool:
     """Say whether a request never wakes a service; `path` without the query."""
-    if method in quiet.methods or any(fnmatchcase(path, pattern) for pattern in quiet.paths):
+    if method in quiet.methods or path == quiet.monitor_path:
+        return True
+    if any(fnmatchcase(path, pattern) for pattern in quiet.paths):
         return True
     if not quiet.user_agents:
         return False

@@ -10,6 +10,8 @@ turns out to be dead, and fresh ones for all others, so that an upload never mee
 
 import asyncio
 import contextlib
+import functools
+import os
 import socket
 import struct
 from dataclasses import dataclass
@@ -18,6 +20,7 @@ from typing import Any
 import aiohttp
 import yarl
 from aiohttp import hdrs, web
+from aiohttp.client_proto import ResponseHandler
 
 from autostart import errors
 from autostart.proxy.body import Body
@@ -134,10 +137,37 @@ class _Failed(Exception):
     """The service did not answer; the message says how, in words."""
 
 
+class _Connection(ResponseHandler):
+    """A connection to a service. What the service said before it broke the connection counts.
+
+    A service that refuses an upload answers, and closes while we still send: that is a reset. Left alone, the
+    write that fails goes before the answer that waits to be read.
+    """
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Read what has come before the connection broke, then end."""
+        if isinstance(exc, OSError) and self.transport is not None and not self._reading_paused:
+            with contextlib.suppress(OSError):
+                fd = self.transport.get_extra_info("socket").fileno()
+                while self.transport is not None and (data := os.read(fd, _READ_BYTES)):
+                    self.data_received(data)
+        super().connection_lost(exc)
+
+    def set_exception(self, exc: BaseException, *cause: BaseException) -> None:
+        """Leave it to `connection_lost` to tell of a write that failed."""
+        closing = self.transport is not None and self.transport.is_closing()
+        if closing and not self._connection_lost_called and isinstance(exc, aiohttp.ClientOSError):
+            return
+        super().set_exception(exc, *cause)
+
+
 def _make_session(*, force_close: bool) -> aiohttp.ClientSession:
     kept: dict[str, Any] = {} if force_close else {"keepalive_timeout": _KEEP_S}
+    connector = aiohttp.TCPConnector(limit=0, force_close=force_close, **kept)
+    factory: Any = functools.partial(_Connection, loop=asyncio.get_running_loop())
+    connector._factory = factory  # noqa: SLF001 - there is no option
     session = aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, force_close=force_close, **kept),
+        connector=connector,
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,
         skip_auto_headers=_AUTO_HEADERS,

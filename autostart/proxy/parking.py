@@ -8,7 +8,9 @@ its end. So, while an upload waits here:
   name. It also overlaps a slow upload with the start. It is needed to notice who leaves, too: a TCP client's
   FIN queues behind the data that nobody takes;
 - once the room for such files is used up, an upload is only watched: then a TCP client that leaves while its
-  send queue is full goes unnoticed until the service is ready.
+  send queue is full goes unnoticed until somebody reads on.
+
+The same is done for an upload whose service is ready and takes nothing for a while.
 
 Measured: see `bench`. Owns the watching; imports body and spool. No TLS: the pieces are read off the socket.
 """
@@ -19,7 +21,7 @@ import ctypes
 import os
 import select
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +34,8 @@ _PIECE_BYTES = 2**16
 _SMALL_BYTES = 2**13
 """A body that is there as a whole and no larger than this stays in memory."""
 _TRIM_AFTER_BYTES = 2**22
+_PATIENCE_S = 0.5
+"""How long a service may take nothing before what comes is set aside: a client that leaves is noticed in a second."""
 _ONCE = select.EPOLLONESHOT
 _END = select.EPOLLRDHUP
 _DATA = select.EPOLLIN
@@ -42,10 +46,15 @@ _malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc only
 
 @dataclass(slots=True, eq=False)
 class _Parked:
-    request: web.BaseRequest
     body: Body
     fd: int
+    wait: asyncio.Timeout | None = None
+    """Ends the wait of the request, where it waits for a start."""
     in_turn: bool = False
+
+    @property
+    def request(self) -> web.BaseRequest:
+        return self.body.request
 
 
 class Parking:
@@ -63,27 +72,50 @@ class Parking:
         return len(self._parked)
 
     @contextlib.asynccontextmanager
-    async def parked(self, request: web.BaseRequest, body: Body) -> AsyncIterator[None]:
+    async def parked(self, body: Body) -> AsyncIterator[None]:
         """Keep an upload parked for the body of the `async with`; a client that leaves cancels the task.
 
-        (By way of aiohttp: the connection is aborted, and `handler_cancellation` does the rest.)
+        (By way of aiohttp: the connection is aborted, and `handler_cancellation` does the rest.) Raises
+        BodyTooLarge and BadRequest as soon as what came is known to be too much, or malformed.
         """
-        transport = request.transport
-        content = request.content
+        transport = body.request.transport
+        content = body.request.content
         if transport is None or (content.is_eof() and content.total_bytes <= _SMALL_BYTES):
             yield
             return
-        place = self._park(request, body, transport)
+        place = self._park(body, transport)
         try:
-            yield
+            async with asyncio.timeout(None) as wait:
+                place.wait = wait
+                yield
+        except TimeoutError:
+            if wait.expired() and (refusal := body.refusal()):
+                raise refusal from None
+            raise
         finally:
             self._leave(place)
 
-    def _park(self, request: web.BaseRequest, body: Body, transport: asyncio.Transport) -> _Parked:
-        place = _Parked(request, body, transport.get_extra_info("socket").fileno())
+    def set_aside(self, body: Body) -> Callable[[], None]:
+        """Park an upload that its service does not take, from a moment on until the returned function is called."""
+        places: list[_Parked] = []
+
+        def begin() -> None:
+            if (transport := body.request.transport) is not None:
+                places.append(self._park(body, transport))
+
+        def end() -> None:
+            timer.cancel()
+            while places:
+                self._leave(places.pop())
+
+        timer = asyncio.get_running_loop().call_later(_PATIENCE_S, begin)
+        return end
+
+    def _park(self, body: Body, transport: asyncio.Transport) -> _Parked:
+        place = _Parked(body, transport.get_extra_info("socket").fileno())
         epoll = self._watch()
         transport.pause_reading()
-        has_read_ahead = request.content.total_bytes > 0
+        has_read_ahead = _buffered_bytes(place) > 0
         with contextlib.suppress(OSError):  # closed already: aiohttp is about to cancel this request
             epoll.register(place.fd, _ONCE | _END | (0 if has_read_ahead else _DATA))
         self._parked[place.fd] = place
@@ -97,9 +129,6 @@ class Parking:
             if self._epoll is not None:
                 with contextlib.suppress(OSError):
                     self._epoll.unregister(place.fd)
-        self._resume(place)
-
-    def _resume(self, place: _Parked) -> None:
         let_in(place.request)
 
     def _watch(self) -> select.epoll:
@@ -145,7 +174,9 @@ class Parking:
                 body.received_bytes += len(data)
                 body.spool = body.spool or Spool(self._area)
                 await body.spool.append(data)
-            if self._is_there(place):
+            if place.wait is not None and self._is_there(place) and place.body.refusal():
+                place.wait.reschedule(0)
+            elif self._is_there(place):
                 self._watch_again(place)
 
     def _is_there(self, place: _Parked) -> bool:
@@ -189,7 +220,7 @@ class Parking:
             if place.request.content.is_eof():
                 # There is no more to hold back: from here on aiohttp notices a client that leaves.
                 self._epoll.unregister(place.fd)
-                self._resume(place)
+                let_in(place.request)
             else:
                 self._epoll.modify(place.fd, _ONCE | _END | (_DATA if may_take else 0))
         if may_take and _buffered_bytes(place):

@@ -44,7 +44,7 @@ ERRORS: Mapping[type[errors.AutostartError], Told] = {
         "See the causes below. Do not just repeat: the next starts are held off.",
     ),
     errors.StartHeldOff: (
-        "The last start failed, and the next is held off: 5 s, doubling up to 5 min.",
+        "The last start failed, or crashed within 60 s of being ready; the next is held off: 5 s, doubling up to 5 min.",
         "Repair the cause; then `autostart start SERVICE`, or a request after `Retry-After`.",
     ),
     errors.StartTimeout: (
@@ -69,7 +69,7 @@ ERRORS: Mapping[type[errors.AutostartError], Told] = {
     ),
     errors.UpstreamFailed: (
         "The service refused or broke the connection before it answered. What could be repeated safely was.",
-        "See the service's own log. A service that crashed is started by the next request.",
+        "See the service's own log. A service that crashed is started by the next request; one that did so within a minute is held off.",
     ),
     errors.UpstreamTimeout: (
         "The service took the request, and was silent beyond `responseTimeout` (`waited_s`).",

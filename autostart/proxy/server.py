@@ -3,8 +3,12 @@
 Owns what is said to a peer that does not speak HTTP. Imports errors and replies.
 """
 
+import asyncio
 import logging
 import secrets
+import socket
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 from aiohttp import web
 from aiohttp.http import RawRequestMessage
@@ -14,11 +18,22 @@ from autostart.proxy.replies import Occasion, reply
 
 _log = logging.getLogger(__name__)
 
+_KEEPALIVE = {socket.TCP_KEEPIDLE: 60, socket.TCP_KEEPINTVL: 15, socket.TCP_KEEPCNT: 4}
+"""Seconds without a byte until the peer's kernel is asked, seconds between that, and how often (Linux: 2 hours)."""
+
 
 class Connection(web.RequestHandler):
     """One connection from a client."""
 
     __slots__ = ()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin. A peer that is dead is found in two minutes, also where nothing is sent for hours."""
+        super().connection_made(transport)
+        sock = transport.get_extra_info("socket")
+        if sock is not None and sock.family != socket.AF_UNIX:
+            for option, value in _KEEPALIVE.items():
+                sock.setsockopt(socket.IPPROTO_TCP, option, value)
 
     def data_received(self, data: bytes) -> None:
         """Parse what came, and take no more of a body until somebody wants it (`Body` and `Parking` do).
@@ -63,7 +78,28 @@ class Connection(web.RequestHandler):
 
 
 class Server(web.Server):
-    """Makes a `Connection` for every client."""
+    """Makes a `Connection` for every client; `deserted` is set while nobody is connected."""
+
+    def __init__(
+        self, handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], **options: Any
+    ) -> None:
+        super().__init__(handler, **options)
+        self._clients = 0
+        self.deserted = asyncio.Event()
+        self.deserted.set()
+
+    def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
+        """See `web.Server`."""
+        super().connection_made(handler, transport)
+        self._clients += 1
+        self.deserted.clear()
+
+    def connection_lost(self, handler: web.RequestHandler, exc: BaseException | None = None) -> None:
+        """See `web.Server`."""
+        super().connection_lost(handler, exc)
+        self._clients -= 1
+        if self._clients == 0:
+            self.deserted.set()
 
     def __call__(self) -> Connection:
         """Return the protocol of a new connection."""

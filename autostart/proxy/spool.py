@@ -5,6 +5,7 @@ a slow disk must not stop the loop.
 """
 
 import asyncio
+import logging
 import os
 import tempfile
 from collections.abc import AsyncIterator, Callable
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import TypeVar
 
 _T = TypeVar("_T")
+
+_log = logging.getLogger(__name__)
 
 
 _PIECES_BYTES = 2**24
@@ -32,6 +35,11 @@ class SpoolArea:
         self.left_bytes = size_bytes
         self.spools = 0
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="autostart-spool")
+        try:
+            os.close(_open_nameless(directory))
+        except OSError as exc:
+            told = "spoolDir=%s is of no use: uploads wait in their clients while a service starts (%s)"
+            _log.error(told, directory, exc.strerror)
 
     def run(self, call: Callable[..., _T], *arguments: object) -> asyncio.Future[_T]:
         """Run `call` in one of the threads."""

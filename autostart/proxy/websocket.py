@@ -1,10 +1,12 @@
 """Relay a WebSocket: once the service has accepted, bytes pass between the two connections as they are.
 
-Nothing is taken apart, so sub-protocols, compression, fragments, ping, pong and close codes are agreed
-between the two ends, messages may have any size, and none is ever held in memory. Imports http.
+Nothing is changed, so sub-protocols, compression, fragments, ping, pong and close codes are agreed between the
+two ends, messages may have any size, and none is ever held in memory. The headers of the frames are looked at,
+to tell messages from the pings that keep an idle tab alive: only messages are use. Imports http.
 """
 
 import asyncio
+from collections.abc import Callable
 
 from aiohttp import web
 from aiohttp.http import StreamWriter
@@ -13,6 +15,52 @@ from autostart.proxy.headers import Headers
 from autostart.proxy.http import Answer, AnswerCut
 
 _MOST_BUFFERED_BYTES = 2**16
+
+
+class Frames:
+    """Follows one direction of a WebSocket from frame to frame (RFC 6455 section 5.2)."""
+
+    def __init__(self) -> None:
+        self._head = bytearray()
+        self._left_bytes = 0
+        self._is_data = False
+
+    def have_data(self, piece: bytes) -> bool:
+        """Go on by `piece`, and say whether anything of a text or binary message is in it."""
+        at, found = 0, False
+        while at < len(piece):
+            if self._left_bytes:
+                found |= self._is_data
+                step = min(self._left_bytes, len(piece) - at)
+                self._left_bytes -= step
+            else:
+                step = min(_head_bytes(self._head) - len(self._head), len(piece) - at)
+                self._head += piece[at : at + step]
+                if len(self._head) == _head_bytes(self._head):
+                    self._is_data = not self._head[0] & _CONTROL
+                    self._left_bytes = _payload_bytes(self._head)
+                    self._head.clear()
+                    found |= self._is_data
+            at += step
+        return found
+
+
+_CONTROL = 0x08
+_LENGTH = 0x7F
+_MASKED = 0x80
+_LENGTH_BYTES = {126: 2, 127: 8}
+
+
+def _head_bytes(head: bytearray) -> int:
+    """Return how long a frame's header is, as far as its beginning tells; 2 at least."""
+    if len(head) < 2:
+        return 2
+    return 2 + _LENGTH_BYTES.get(head[1] & _LENGTH, 0) + (4 if head[1] & _MASKED else 0)
+
+
+def _payload_bytes(head: bytearray) -> int:
+    length = head[1] & _LENGTH
+    return int.from_bytes(head[2 : 2 + _LENGTH_BYTES[length]]) if length in _LENGTH_BYTES else length
 
 
 class _Incoming:
@@ -69,9 +117,10 @@ class Relay(web.StreamResponse):
         connection.protocol.set_parser(self._from_service, None)
         request.protocol.set_parser(self._from_client)  # type: ignore[arg-type]
 
-    async def run(self, request: web.BaseRequest) -> None:
+    async def run(self, request: web.BaseRequest, used: Callable[[], None]) -> None:
         """Relay until either end closes, after `accept`; then the other half is cancelled and awaited.
 
+        `used` is called whenever something of a message has come, from either end.
         Raises nothing when a connection breaks: the other one is closed. Cancellation (the client has gone,
         the program ends) closes both.
         """
@@ -79,8 +128,8 @@ class Relay(web.StreamResponse):
         assert self._from_client is not None
         assert self._to_service is not None
         halves = {
-            asyncio.create_task(_pass_on(self._from_service, self)),
-            asyncio.create_task(_pass_on(self._from_client, self._to_service)),
+            asyncio.create_task(_pass_on(self._from_service, self, used)),
+            asyncio.create_task(_pass_on(self._from_client, self._to_service, used)),
         }
         try:
             await asyncio.wait(halves, return_when=asyncio.FIRST_COMPLETED)
@@ -93,6 +142,11 @@ class Relay(web.StreamResponse):
             await asyncio.gather(*halves, return_exceptions=True)
 
 
-async def _pass_on(source: _Incoming, target: web.StreamResponse | StreamWriter) -> None:
+async def _pass_on(
+    source: _Incoming, target: web.StreamResponse | StreamWriter, used: Callable[[], None]
+) -> None:
+    frames = Frames()
     while data := await source.stream.read(_MOST_BUFFERED_BYTES):
+        if frames.have_data(data):
+            used()
         await target.write(data)

@@ -6,10 +6,10 @@ import json
 import socket
 
 import pytest
-from fakes import until
 from processes import free_port
 from prometheus_client.parser import text_string_to_metric_families
 from stand import Stand, with_stand
+from waiting import until
 
 from autostart import errors
 from autostart.admin.client import Refused

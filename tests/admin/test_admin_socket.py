@@ -1,6 +1,7 @@
 """The private socket: who may open it, what it replaces and what it leaves alone."""
 
 import asyncio
+import contextlib
 import os
 import socket
 import stat
@@ -10,7 +11,7 @@ import sys
 import pytest
 
 from autostart.admin import listen
-from autostart.admin.listen import SocketUnusable, open_private
+from autostart.admin.listen import Claim, SocketUnusable, open_private
 
 
 def close(path, sock):
@@ -73,6 +74,97 @@ def test_place_that_cannot_be_used_is_named_in_the_error(tmp_path):
 def test_path_too_long_for_a_socket_is_a_clear_error(tmp_path):
     with pytest.raises(SocketUnusable, match="too long"):
         open_private(tmp_path / ("x" * 120) / "admin.sock")
+
+
+def test_claim_is_one_process_s_until_it_lets_go(tmp_path):
+    path = tmp_path / "run" / "admin.sock"
+    claim = Claim(path)
+    with pytest.raises(SocketUnusable, match="another autostart"):
+        Claim(path)
+    claim.release()
+    Claim(path).release()
+    assert list(path.parent.iterdir()) == []
+
+
+def test_claim_of_a_dead_process_is_nobody_s(tmp_path):
+    path = tmp_path / "admin.sock"
+    program = "import os, sys; from pathlib import Path; from autostart.admin.listen import Claim; "
+    subprocess.run(
+        [sys.executable, "-c", f"{program} Claim(Path(sys.argv[1])); os._exit(0)", path], check=True
+    )
+    assert path.with_name(".admin.sock.lock").exists()
+    Claim(path).release()
+
+
+def test_claim_is_refused_where_somebody_answers_and_is_not_kept(tmp_path):
+    path = tmp_path / "admin.sock"
+    first = open_private(path)
+    with pytest.raises(SocketUnusable, match="another autostart answers on it"):
+        Claim(path)
+    close(path, first)
+    Claim(path).release()
+
+
+_STARTER = """
+import sys
+from pathlib import Path
+from autostart.admin.listen import Claim, SocketUnusable
+sys.stdin.readline()
+try:
+    claim = Claim(Path(sys.argv[1]))
+    print("mine", flush=True)
+    sys.stdin.readline()
+except SocketUnusable:
+    print("taken", flush=True)
+"""
+
+
+def test_of_many_that_start_together_one_has_it(tmp_path):
+    path = tmp_path / "admin.sock"
+    open_private(path).close()  # stale: each of them would replace it
+    with contextlib.ExitStack() as stack:
+        starters = [
+            stack.enter_context(
+                subprocess.Popen(
+                    [sys.executable, "-c", _STARTER, path],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    text=True,
+                    bufsize=1,
+                )
+            )
+            for _ in range(5)
+        ]
+        for starter in starters:
+            starter.stdin.write("go\n")
+        told = sorted(starter.stdout.readline().strip() for starter in starters)
+        for starter in starters:
+            starter.stdin.close()
+    assert told == ["mine", "taken", "taken", "taken", "taken"]
+
+
+_CONTENDER = """
+import os, sys
+from pathlib import Path
+from autostart.admin.listen import Claim, SocketUnusable
+path, inside, had, tries = Path(sys.argv[1]), Path(sys.argv[1] + ".inside"), 0, 0
+while had < 300 and tries < 1_000_000:
+    tries += 1
+    try:
+        claim = Claim(path)
+    except SocketUnusable:
+        continue
+    inside.touch(exist_ok=False)  # raises where another has the claim too
+    inside.unlink()
+    claim.release()
+    had += 1
+"""
+
+
+def test_claim_that_changes_hands_is_never_held_by_two(tmp_path):
+    path = tmp_path / "admin.sock"
+    contenders = [subprocess.Popen([sys.executable, "-c", _CONTENDER, path]) for _ in range(4)]
+    assert [contender.wait(60) for contender in contenders] == [0, 0, 0, 0]
 
 
 _LOOK = """

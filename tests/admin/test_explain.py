@@ -6,7 +6,8 @@ import re
 
 import pytest
 import single_service
-from fakes import Clock, FakeRuntime, service_config, until
+from fakes import Clock, FakeRuntime, service_config
+from waiting import until
 
 from autostart import errors
 from autostart.admin.facts import explain, service_facts
@@ -61,6 +62,16 @@ def test_service_in_use_names_its_leases_and_no_time_of_stopping():
             assert re.search(r"  - bob is open since", told)
             assert "It will be stopped 15m after the last of these ends (idleTimeout)." in told
             assert bench.facts()["idle_stop_at_s"] is None
+
+    with_bench(test)
+
+
+def test_hold_of_a_sleeping_service_is_told():
+    async def test(bench):
+        bench.service.hold(3600)
+        assert (
+            "Once started, it is held awake for another 1h (`autostart release` ends that)." in bench.told()
+        )
 
     with_bench(test)
 

@@ -1,95 +1,21 @@
 """The whole program: `autostart serve` in a process of its own, with services that are processes."""
 
-import json
 import os
 import signal
 import socket
 import subprocess
 import sys
 import threading
-import time
-from contextlib import contextmanager
-from pathlib import Path
 
-import httpx
 import pytest
 from processes import free_port, lives
-
-BACKEND = Path(__file__).parents[1] / "backend.py"
-HOST = "whisper.test"
-
-
-class Gateway:
-    """A running `autostart serve`, its configuration and its callers."""
-
-    def __init__(self, directory: Path, **options) -> None:
-        self.directory = directory
-        self.port, self.metrics_port = free_port(), free_port()
-        self.path = directory / "config.json"
-        self.log = directory / "log"
-        self.options = {
-            "services": {HOST: self.service()},
-            "listen": [f"127.0.0.1:{self.port}"],
-            "admin": {"socket": str(directory / "admin.sock"), "metrics": f"127.0.0.1:{self.metrics_port}"},
-            "stateFile": str(directory / "state.json"),
-            **options,
-        }
-        self.write()
-
-    def service(self, **options) -> dict:
-        port = free_port()
-        command = [sys.executable, str(BACKEND), str(port)]
-        return {"proxyPort": port, "runtime": {"kind": "process", "command": command}, **options}
-
-    def write(self) -> None:
-        self.path.write_text(json.dumps(self.options))
-
-    def start(self) -> None:
-        with self.log.open("ab") as log:
-            command = [sys.executable, "-m", "autostart", "serve", "--config", str(self.path)]
-            self.process = subprocess.Popen(command, stdout=log, stderr=log)
-        self.until(lambda: "ready:" in self.log.read_text() or self.process.poll() is not None)
-        assert self.process.poll() is None, self.log.read_text()
-
-    def until(self, condition, limit_s: float = 20) -> None:
-        deadline = time.monotonic() + limit_s
-        while not condition():
-            assert time.monotonic() < deadline, self.log.read_text()
-            time.sleep(0.01)
-
-    def get(self, path: str = "/pid", host: str = HOST, **options) -> httpx.Response:
-        url = f"http://127.0.0.1:{self.port}{path}"
-        return httpx.get(url, headers={"Host": host} | options.pop("headers", {}), timeout=30, **options)
-
-    def metrics(self) -> str:
-        return httpx.get(f"http://127.0.0.1:{self.metrics_port}/metrics").text
-
-    def cli(self, *arguments: str) -> subprocess.CompletedProcess:
-        command = [sys.executable, "-m", "autostart", *arguments, "--config", str(self.path)]
-        return subprocess.run(command, capture_output=True, text=True, timeout=30)
-
-    def state(self, host: str = HOST) -> str:
-        return json.loads(self.cli("status", host, "--json").stdout)["state"]
-
-    def end(self) -> int:
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(30)
+from program import HOST, Gateway, running
 
 
 @pytest.fixture
 def gateway(tmp_path):
     with running(Gateway(tmp_path)) as gateway:
         yield gateway
-
-
-@contextmanager
-def running(gateway: Gateway):
-    gateway.start()
-    try:
-        yield gateway
-    finally:
-        if gateway.process.poll() is None:
-            gateway.end()
 
 
 def test_request_wakes_the_service_and_is_forwarded(gateway):
@@ -121,10 +47,14 @@ def test_term_lets_an_open_request_finish_and_leaves_no_process(tmp_path):
     with running(Gateway(tmp_path)) as gateway:
         pid = int(gateway.get().text)
         answers = []
-        request = threading.Thread(target=lambda: answers.append(gateway.get("/slow?s=1")))
+        request = threading.Thread(target=lambda: answers.append(gateway.get(gateway.slow)))
         request.start()
-        gateway.until(lambda: json.loads(gateway.cli("status", HOST, "--json").stdout)["in_flight"] == 1)
-        assert gateway.end() == 0
+        gateway.until(gateway.is_in_use)
+        gateway.process.terminate()
+        with pytest.raises(subprocess.TimeoutExpired):
+            gateway.process.wait(2)  # longer than an answer that has been given may take to leave
+        gateway.let_go()
+        assert gateway.process.wait(30) == 0
         request.join()
         assert [answer.text for answer in answers] == ["slow"]
         assert not lives(pid)
@@ -135,14 +65,15 @@ def test_reload_that_comes_while_draining_cuts_nothing(tmp_path):
         gateway.options["services"]["other.test"] = gateway.service()
         answers = []
         gateway.get()
-        request = threading.Thread(target=lambda: answers.append(gateway.get("/slow?s=2")))
+        request = threading.Thread(target=lambda: answers.append(gateway.get(gateway.slow)))
         request.start()
-        gateway.until(lambda: json.loads(gateway.cli("status", HOST, "--json").stdout)["in_flight"] == 1)
+        gateway.until(gateway.is_in_use)
         gateway.write()
         gateway.process.send_signal(signal.SIGTERM)
         gateway.until(lambda: "draining" in gateway.log.read_text())
         gateway.process.send_signal(signal.SIGHUP)
         gateway.process.send_signal(signal.SIGTERM)
+        gateway.let_go()
         assert gateway.process.wait(30) == 0
         request.join()
         assert [answer.text for answer in answers] == ["slow"]
@@ -151,14 +82,17 @@ def test_reload_that_comes_while_draining_cuts_nothing(tmp_path):
 
 def test_request_that_waits_for_a_start_is_answered_before_the_end(tmp_path):
     gateway = Gateway(tmp_path)
-    gateway.options["services"][HOST]["runtime"]["env"] = {"START_DELAY_S": "1"}
+    gateway.options["services"][HOST]["runtime"]["env"] = {"START_AT": str(gateway.gate)}
     gateway.write()
     with running(gateway):
         answers = []
         request = threading.Thread(target=lambda: answers.append(gateway.get("/headers")))
         request.start()
         gateway.until(lambda: gateway.state() == "starting")
-        assert gateway.end() == 0
+        gateway.process.terminate()
+        gateway.until(lambda: "draining" in gateway.log.read_text())
+        gateway.let_go()
+        assert gateway.process.wait(30) == 0
         request.join()
         assert [answer.status_code for answer in answers] == [200]
 
@@ -181,13 +115,14 @@ def test_engine_that_hangs_does_not_keep_autostart_from_listening(tmp_path, monk
 def test_new_command_of_a_busy_service_comes_after_its_open_requests(gateway):
     pid = int(gateway.get().text)
     answers = []
-    request = threading.Thread(target=lambda: answers.append(gateway.get("/slow?s=2")))
+    request = threading.Thread(target=lambda: answers.append(gateway.get(gateway.slow)))
     request.start()
-    gateway.until(lambda: json.loads(gateway.cli("status", HOST, "--json").stdout)["in_flight"] == 1)
+    gateway.until(gateway.is_in_use)
     gateway.options["services"][HOST]["runtime"]["env"] = {"NEW": "1"}
     gateway.write()
     assert gateway.cli("reload").returncode == 0
     assert int(gateway.get().text) == pid
+    gateway.let_go()
     request.join()
     assert [answer.text for answer in answers] == ["slow"]
     gateway.until(lambda: not lives(pid))
@@ -267,7 +202,7 @@ def test_start_that_fails_says_why_and_is_held_off(tmp_path):
 
 def test_process_that_was_killed_is_noticed_and_started_again(gateway):
     pid = int(gateway.get().text)
-    os.kill(pid, signal.SIGKILL)
+    os.kill(pid, signal.SIGTERM)
     gateway.until(lambda: gateway.state() == "stopped")
     assert int(gateway.get().text) != pid
 
@@ -275,18 +210,7 @@ def test_process_that_was_killed_is_noticed_and_started_again(gateway):
 def test_sockets_handed_over_by_systemd_take_the_place_of_listen(tmp_path):
     gateway = Gateway(tmp_path, listen=["127.0.0.1:1"])
     with socket.create_server(("127.0.0.1", gateway.port)) as listener:
-        script = (
-            "import os, sys; os.dup2(int(sys.argv[1]), 3);"
-            "os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS='1', LISTEN_FDNAMES='http');"
-            "os.execv(sys.executable, [sys.executable, '-m', 'autostart', 'serve', '--config', sys.argv[2]])"
-        )
-        with gateway.log.open("wb") as log:
-            gateway.process = subprocess.Popen(
-                [sys.executable, "-c", script, str(listener.fileno()), str(gateway.path)],
-                pass_fds=[listener.fileno(), 3],
-                stdout=log,
-                stderr=log,
-            )
+        gateway.start(listener)
         try:
             assert gateway.get().status_code == 200
         finally:

@@ -4,7 +4,7 @@ import asyncio
 import base64
 import os
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from passlib.hash import apr_md5_crypt, bcrypt, ldap_sha1
+from waiting import until
 
 from autostart import config
 from autostart.auth import Authenticator, Identity, Method, generate_key, hash_key
@@ -71,12 +72,6 @@ def users(tmp_path: Path) -> Path:
 
 def ask(authenticator: Authenticator, header: str | None) -> Identity:
     return asyncio.run(authenticator.authenticate(header))
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.001)
 
 
 async def gathered(waits: list[Awaitable[Any]]) -> list[Any]:

@@ -5,13 +5,17 @@ import json
 import os
 import re
 import socket
+import subprocess
+import sys
 
 import pytest
-from fakes import until
 from stand import run_command, with_stand
+from waiting import until
 
 from autostart import errors
+from autostart.admin import server
 from autostart.admin.client import NotAllowed, ask
+from autostart.cli import control
 from autostart.errors import ConfigError, Problem
 from autostart.lifecycle import State
 
@@ -196,6 +200,38 @@ def test_hold_for_nonsense_is_a_mistake_of_usage(tmp_path):
     with_stand(tmp_path, HOSTS, test)
 
 
+@pytest.mark.parametrize(
+    ("duration", "told"), [("0", "`autostart release`"), ("400d", "400d is more than a year")]
+)
+def test_hold_for_nothing_or_for_ever_is_a_mistake_of_usage(tmp_path, duration, told):
+    async def test(stand):
+        answer = await stand.run("hold", "whisper", "--for", duration)
+        assert (answer.code, answer.out) == (2, "")
+        assert told in answer.err
+
+    with_stand(tmp_path, HOSTS, test)
+
+
+def test_longest_hold_of_the_command_line_is_that_of_the_local_api():
+    assert control._LONGEST_HOLD_S == server._LONGEST_HOLD_S
+
+
+def test_service_without_a_name_is_a_mistake_of_usage(tmp_path):
+    answer = run("start", "")
+    assert answer.code == 2
+    assert "argument SERVICE: it is empty" in answer.err
+
+
+def test_name_that_several_services_come_near_lists_them(tmp_path):
+    async def test(stand):
+        answer = await stand.run("status", "test")
+        assert answer.err == (
+            "autostart: no service is called 'test'; did you mean whisper.test or whisperx.test?\n"
+        )
+
+    with_stand(tmp_path, HOSTS, test)
+
+
 def test_explain_tells_in_sentences(tmp_path):
     async def test(stand):
         await stand.services[HOST].start("alice")
@@ -348,6 +384,20 @@ def test_configuration_that_does_not_tell_the_socket_is_named(tmp_path, text, to
     assert answer.err.startswith(f"autostart: {path}: {told}")
 
 
+def test_reason_stands_beside_a_configuration_that_does_not_tell_the_socket(tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text('{"services": {},}')
+    assert "line 1 column 17" in run("reload", "-c", str(path)).err
+
+
+@pytest.mark.parametrize("name", ["config.json", "config.yaml"])
+def test_socket_is_found_in_a_configuration_that_is_broken_elsewhere(tmp_path, name):
+    path = tmp_path / name
+    path.write_text('{"admin": {"socket": "there.sock"}, "services": {{}}')
+    answer = run("status", "-c", str(path))
+    assert (answer.code, f"{tmp_path}/there.sock" in answer.err) == (3, True)
+
+
 def test_socket_is_found_in_a_yaml_configuration(tmp_path):
     path = tmp_path / "config.yaml"
     path.write_text(f"services: {{}}\nadmin:\n  socket: {tmp_path}/there.sock\n")
@@ -362,6 +412,23 @@ def test_check_tells_every_mistake_and_ends_with_2(tmp_path):
     assert answer.code == 2
     assert f"{tmp_path}/config.json: listen[0]: " in answer.out
     assert f"{tmp_path}/config.json: nonsense: there is no such option" in answer.out
+
+
+def test_demo_without_its_packages_names_the_way_to_play_it():
+    program = (
+        "import sys; sys.modules['httpx'] = None; from autostart.cli import main; sys.exit(main(['demo']))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    told = "autostart: the demo is played in a checkout, with `make demo`; here is no httpx\n"
+    assert done.stderr == told
+
+
+def test_check_tells_a_broken_htpasswd_once(tmp_path):
+    options = {"admin": {"socket": str(tmp_path / "admin.sock")}, "auth": {"htpasswd": "nowhere"}}
+    answer = run("check", config(tmp_path, stateFile=None, spoolDir=str(tmp_path), **options))
+    assert answer.err == ""
+    assert answer.out.count("nowhere") == 1
 
 
 def test_check_of_a_good_configuration_ends_with_0(tmp_path):

@@ -4,7 +4,7 @@ import pytest
 
 from autostart.cli import where
 from autostart.config.models import Admin
-from autostart.words import age, printable
+from autostart.words import age, counted, printable
 
 
 @pytest.mark.parametrize(
@@ -52,3 +52,7 @@ def test_configuration_is_looked_for_in_the_order_that_help_tells(tmp_path, monk
     monkeypatch.setenv("AUTOSTART_CONFIG", "/from/environment.json")
     assert str(where.config_path(None)) == "/from/environment.json"
     assert str(where.config_path("/given.json")) == "/given.json"
+
+
+def test_one_is_not_told_as_many():
+    assert [counted(number, "service") for number in (0, 1, 2)] == ["0 services", "1 service", "2 services"]

@@ -105,6 +105,27 @@ def test_spool_directory_must_be_writable(tmp_path: Path) -> None:
     ] == errors
 
 
+@pytest.mark.parametrize(
+    ("options", "where"),
+    [
+        ({"admin": {"socket": f"/{'x' * 107}"}}, "admin.socket"),
+        ({"listen": ["127.0.0.1:8890", f"unix:/{'x' * 107}"]}, "listen[1]"),
+        ({"admin": {"socket": "admin.sock", "metrics": f"unix:/{'x' * 107}"}}, "admin.metrics"),
+    ],
+    ids=["admin.socket", "listen", "admin.metrics"],
+)
+def test_path_that_no_socket_can_have_is_an_error(
+    tmp_path: Path, options: dict[str, Any], where: str
+) -> None:
+    errors, _ = told(checked(tmp_path, process() | options))
+    assert errors == [f"{where}: the path is too long for a socket, 108 bytes (accepted: at most 107 bytes)"]
+
+
+def test_state_file_that_is_a_directory_is_an_error(tmp_path: Path) -> None:
+    errors, _ = told(checked(tmp_path, process() | {"stateFile": str(tmp_path)}))
+    assert errors == [f"stateFile: {tmp_path} is a directory (accepted: a file, or null for nowhere)"]
+
+
 def test_directories_that_systemd_makes_are_only_warned_of(tmp_path: Path) -> None:
     document = {
         "admin": {"socket": "run/admin.sock"},
@@ -115,7 +136,7 @@ def test_directories_that_systemd_makes_are_only_warned_of(tmp_path: Path) -> No
     assert (
         report.errors,
         [problem.where for problem in report.warnings],
-    ) == ((), ["admin.socket", "stateFile", "listen[0]"])
+    ) == ((), ["admin.socket", "listen[0]", "stateFile"])
 
 
 # --- auth -------------------------------------------------------------------------------------------
@@ -225,8 +246,8 @@ def test_compose_directory_must_be_there(tmp_path: Path) -> None:
     errors, _ = checked_project(tmp_path, None)
     assert errors == [
         (
-            "services.a.b.composeDir: compose directory DIR: there is no such directory "
-            "(accepted: correct composeDir in the configuration)"
+            "services.a.b.composeDir: compose directory DIR: there is no such directory; "
+            "correct composeDir in the configuration"
         )
     ]
 
@@ -340,9 +361,6 @@ def test_place_that_cannot_be_looked_at_is_an_error_and_no_traceback(
     assert any(error.startswith(f"{where}: ") for error in errors)
 
 
-@pytest.mark.parametrize("options", [{"stateFile": UNSEEN}, {"admin": {"socket": UNSEEN}}])
-def test_place_of_a_file_that_cannot_be_looked_at_is_a_warning(
-    tmp_path: Path, options: dict[str, Any]
-) -> None:
-    errors, warnings = told(checked(tmp_path, process() | options))
+def test_place_of_a_file_that_cannot_be_looked_at_is_a_warning(tmp_path: Path) -> None:
+    errors, warnings = told(checked(tmp_path, process() | {"stateFile": UNSEEN}))
     assert (errors, len(warnings)) == ([], 1)

@@ -12,6 +12,7 @@ from autostart.errors import ConfigError
 DURATION = '"90s", "15m", "1h30m" or a number of seconds'
 SERVICE = {"composeDir": "/opt/a", "proxyPort": 8001}
 PROCESS = {"runtime": {"kind": "process", "command": ["serve"]}, "proxyPort": 8002}
+ORIGIN = '"https://app.example.org" (no slash after it), "null" or "*"'
 AUTH = "an object with htpasswd, apiKeys, realm, allow, forwardCredentials"
 
 
@@ -74,7 +75,61 @@ def told_of_service(**options: Any) -> list[str]:
             {"readiness": []},
             "readiness: a list does not fit here (accepted: an object with path, statuses, attemptTimeout, healthCheck)",
         ),
-        ({"cors": {}}, "cors.origins: is missing (accepted: a list, each item text)"),
+        ({"cors": {}}, f"cors.origins: is missing (accepted: a list, each item {ORIGIN})"),
+        (
+            {"cors": {"origins": []}},
+            f"cors.origins: is empty (accepted: a list, each item {ORIGIN})",
+        ),
+        (
+            {"cors": {"origins": ["https://x\r\nSet-Cookie: a=b"]}},
+            f'cors.origins[0]: "https://x\\r\\nSet-Cookie: a=b" is not an origin (accepted: {ORIGIN})',
+        ),
+        (
+            {"cors": {"origins": ["*", "https://x/"]}},
+            f'cors.origins[1]: "https://x/" is not an origin (accepted: {ORIGIN})',
+        ),
+        (
+            {"cors": {"origins": ["x.org"]}},
+            f'cors.origins[0]: "x.org" is not an origin (accepted: {ORIGIN})',
+        ),
+        (
+            {"cors": {"origins": ["*"], "headers": ["x\ny"]}},
+            'cors.headers[0]: "x\\ny" is not a name that HTTP knows (accepted: the name of a header, or "*")',
+        ),
+        (
+            {"cors": {"origins": ["*"], "methods": ["GET\n"]}},
+            'cors.methods[0]: "GET\\n" is not a name that HTTP knows (accepted: a method such as "GET")',
+        ),
+        (
+            {"quiet": {"methods": ["GET,PUT"]}},
+            'quiet.methods[0]: "GET,PUT" is not a name that HTTP knows (accepted: a method such as "GET")',
+        ),
+        (
+            {"quiet": {"paths": ["favicon.ico"]}},
+            (
+                'quiet.paths[0]: "favicon.ico" fits no path, for these begin with a slash '
+                '(accepted: a path such as "/favicon.ico" or "*.png")'
+            ),
+        ),
+        (
+            {"readiness": {"path": "/a b\r\nX: y"}},
+            (
+                'readiness.path: "/a b\\r\\nX: y" holds what may not stand in a request line '
+                '(accepted: a path that begins with "/")'
+            ),
+        ),
+        (
+            {"readiness": {"statuses": []}},
+            'readiness.statuses: is empty (accepted: a list, each item "200" or "200-299")',
+        ),
+        (
+            {"readiness": {"attemptTimeout": 0}},
+            f"readiness.attemptTimeout: must be more than zero (accepted: {DURATION})",
+        ),
+        (
+            {"runtime": {"kind": "process", "command": ["x"], "env": {"KEY=secret": ""}}},
+            'runtime.env: the name of a variable is empty or holds "=" (accepted: {"NAME": "value"})',
+        ),
         ({"auth": "None"}, f'auth: text does not fit here (accepted: {AUTH} or "none")'),
         ({"auth": []}, f'auth: a list does not fit here (accepted: {AUTH} or "none")'),
         (
@@ -123,6 +178,30 @@ def told_of_service(**options: Any) -> list[str]:
 )
 def test_mistake_in_a_service(options: dict[str, Any], expected: str) -> None:
     assert expected in told_of_service(**options)
+
+
+def test_list_whose_only_item_is_wrong_is_not_called_empty() -> None:
+    runtime = {"kind": "process", "command": [5]}
+    assert told({"services": {"a.b": {"proxyPort": 8001, "runtime": runtime}}}) == [
+        "services.a.b.runtime.command[0]: a number does not fit here (accepted: text)"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("https://App.Example.org:8443", "https://app.example.org:8443"),
+        ("safari-web-extension://1A2B-3C", "safari-web-extension://1A2B-3C"),
+        ("http://[::1]:3000", "http://[::1]:3000"),
+        ("null", "null"),
+    ],
+)
+def test_origin_is_kept_as_browsers_send_it(written: str, read: str) -> None:
+    service = SERVICE | {"cors": {"origins": [written], "methods": ["get"]}}
+    text = json.dumps({"services": {"a.b": service}})
+    cors = config.parse(text, Path("config.json")).services["a.b"].cors
+    assert cors is not None
+    assert (cors.origins, cors.methods) == ((read,), ("GET",))
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from stacks import Relay, Stack, fetch
+from stacks import ENDS_WHEN_TOLD, Relay, Stack, fetch
 
 from autostart.runtime.base import Change, RunState, RuntimeEvent, StopMethod
 
@@ -44,26 +44,28 @@ def test_a_death_that_somebody_asked_for_is_told_as_such(web, words, exit_code):
 
 
 def test_a_death_of_its_own_is_not_told_as_by_hand(web):
-    web.write(web.text() + '    environment: {EXIT_AFTER_S: "0.2", EXIT_CODE: "5"}\n')
+    web.write(web.text() + ENDS_WHEN_TOLD)
 
     async def main():
         async with web.runtime() as watched:
             await watched.runtime.start()
+            web.end("web", 5)
             return await watched.event(Change.DIED)
 
     assert asyncio.run(main()) == RuntimeEvent(Change.DIED, 5)
 
 
 def test_a_harmless_signal_by_hand_does_not_make_the_death_one_by_hand(web):
-    web.write(web.text() + '    environment: {EXIT_AFTER_S: "1", EXIT_CODE: "5"}\n')
+    web.write(web.text() + ENDS_WHEN_TOLD)
 
     async def main():
         async with web.runtime() as watched:
             await watched.runtime.start()
             await docker("kill", "--signal", "WINCH", web.id_of("web"))
+            web.end("web", 5)
             return await watched.event(Change.DIED)
 
-    assert not asyncio.run(main()).by_hand
+    assert asyncio.run(main()) == RuntimeEvent(Change.DIED, 5)
 
 
 def test_a_kill_that_does_not_come_through_docker_is_no_want_of_memory(web):
@@ -80,18 +82,20 @@ def test_a_kill_that_does_not_come_through_docker_is_no_want_of_memory(web):
 
 
 def test_out_of_memory_is_told_with_the_death(web):
-    web.write(web.text() + '    mem_limit: 16m\n    environment: {EAT_MEMORY: "1", START_DELAY_S: "0.3"}\n')
+    eat = "while [ ! -e /hungry ]; do sleep 0.05; done; exec tail /dev/zero"
+    web.write(web.text() + f'    mem_limit: 16m\n    command: ["/bin/sh", "-c", "{eat}"]\n')
 
     async def main():
         async with web.runtime() as watched:
             await watched.runtime.start()
+            web.run_in("web", "touch", "/hungry")
             return await watched.event(Change.DIED)
 
     assert asyncio.run(main()) == RuntimeEvent(Change.DIED, 137, out_of_memory=True)
 
 
 def test_an_earlier_kill_says_nothing_of_a_later_death(web):
-    web.write(web.text() + '    environment: {EXIT_AFTER_S: "0.5", EXIT_CODE: "5"}\n')
+    web.write(web.text() + ENDS_WHEN_TOLD)
 
     async def main():
         async with web.runtime() as watched:
@@ -100,6 +104,7 @@ def test_an_earlier_kill_says_nothing_of_a_later_death(web):
             await watched.event(Change.DIED)
             seen = len(watched.events)
             await watched.runtime.start()
+            web.end("web", 5)
             return await watched.event(Change.DIED, after=seen)
 
     assert asyncio.run(main()) == RuntimeEvent(Change.DIED, 5)
@@ -133,6 +138,29 @@ def test_started_is_told_once_everything_that_must_run_does(stack):
             return [event.change for event in watched.events].count(Change.STARTED)
 
     assert asyncio.run(main()) == 1
+
+
+EDITS = {
+    "fewer": lambda text: text.partition("  other:")[0],
+    "renamed": lambda text: text.replace("  web:", "  api:").replace("  other:", "  another:"),
+}
+
+
+@pytest.mark.parametrize("edit", EDITS.values(), ids=EDITS)
+def test_what_a_person_brings_up_from_an_edited_file_is_noticed(stack, edit):
+    stack.write(WEB + "  other:\n    image: autostart-test/backend\n")
+
+    async def main():
+        async with stack.runtime() as watched:
+            await watched.runtime.start()
+            await watched.runtime.stop(StopMethod.STOP, 5)
+            stack.write(edit(stack.text()))
+            seen = len(watched.events)
+            await asyncio.to_thread(stack.compose, "up", "-d", "--remove-orphans")
+            await watched.event(Change.RESYNC, after=seen)
+            return (await watched.runtime.observe()).state
+
+    assert asyncio.run(main()) is RunState.RUNNING
 
 
 def test_containers_that_need_not_run_are_not_told_of(stack):

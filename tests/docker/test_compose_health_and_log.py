@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from stacks import fetch
+from stacks import ENDS_WHEN_TOLD, fetch
 
 from autostart.errors import Exited
 from autostart.runtime.base import Change, StopMethod
@@ -48,7 +48,8 @@ def test_the_log_tail_is_of_this_run_only(web):
             for _ in range(2):
                 endpoint = await watched.runtime.start()
                 await fetch(endpoint.host, endpoint.port)
-                tail = await watched.runtime.log_tail(10)
+                while "a line" not in (tail := await watched.runtime.log_tail(10)):
+                    await asyncio.sleep(0.01)  # the engine writes its log in its own time
                 await watched.runtime.stop(StopMethod.STOP, 5)
                 await asyncio.to_thread(web.client.wait, web.id_of("web"))
             return tail
@@ -59,14 +60,16 @@ def test_the_log_tail_is_of_this_run_only(web):
 def test_the_health_of_what_has_ended_is_how_it_ended(web):
     web.write(
         web.text()
-        + """    environment: {LOG_LINE: "out of credit", EXIT_AFTER_S: "0.3", EXIT_CODE: "4"}
+        + """    environment: {LOG_LINE: "out of credit"}
     healthcheck: {test: ["CMD", "/bin/health"], interval: 1h}
 """
+        + ENDS_WHEN_TOLD
     )
 
     async def main():
         async with web.runtime() as watched:
             await watched.runtime.start()
+            web.end("web", 4)
             await watched.event(Change.DIED)
             await watched.runtime.check_health()
 
@@ -79,17 +82,19 @@ def test_the_health_of_what_has_ended_is_how_it_ended(web):
 def test_the_log_tail_is_of_the_container_that_died(stack):
     stack.write(
         """
-        services:
-          web: {image: autostart-test/backend}
-          worker:
-            image: autostart-test/backend
-            environment: {LOG_LINE: "worker says no", EXIT_AFTER_S: "0.3", EXIT_CODE: "4"}
-        """
+services:
+  web: {image: autostart-test/backend}
+  worker:
+    image: autostart-test/backend
+    environment: {LOG_LINE: "worker says no"}
+"""
+        + ENDS_WHEN_TOLD
     )
 
     async def main():
         async with stack.runtime() as watched:
             await watched.runtime.start()
+            stack.end("worker", 4)
             await watched.event(Change.DIED)
             return await watched.runtime.log_tail(10)
 

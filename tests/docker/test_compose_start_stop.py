@@ -1,7 +1,7 @@
 """Starting, stopping and looking at real compose projects."""
 
 import asyncio
-from pathlib import Path
+import time
 
 import pytest
 from stacks import COMPOSE, PAIR, WEB, Relay, fetch, is_installed
@@ -48,11 +48,11 @@ def test_on_the_host_network_the_endpoint_is_the_loopback_port(stack):
 def test_when_it_began_to_run_is_told(web):
     async def main():
         async with web.runtime() as watched:
+            before_s = time.time()
             await watched.runtime.start()
-            return (await watched.runtime.observe()).started_at_s
+            assert before_s <= (await watched.runtime.observe()).started_at_s <= time.time()
 
-    begun_s = asyncio.run(main())
-    assert begun_s == pytest.approx(Path(f"/proc/{web.pid_of('web')}").stat().st_ctime, abs=2)
+    asyncio.run(main())
 
 
 def test_dependencies_start_first_and_stop_last(stack):
@@ -173,6 +173,56 @@ def test_a_stop_during_a_start_waits_for_what_the_engine_was_asked_already(web, 
     assert web.states() == {"web": "exited"}
 
 
+def by_docker(*words):
+    return lambda web: web.docker(*words, web.id_of("web"))
+
+
+def start_and_pause(web):
+    web.docker("start", web.id_of("web"))
+    web.docker("pause", web.id_of("web"))
+
+
+def make_anew(web):
+    web.docker("rm", web.id_of("web"))
+    web.compose("up", "-d")
+
+
+MEANWHILE = {
+    "thawed": (["up", "pause"], b"/unpause HTTP", by_docker("unpause")),
+    "killed-while-paused": (["up", "pause"], b"/unpause HTTP", by_docker("kill")),
+    "removed-while-paused": (["up", "pause"], b"/unpause HTTP", by_docker("rm", "--force")),
+    "started": (["create"], b"/start HTTP", by_docker("start")),
+    "started-and-paused": (["create"], b"/start HTTP", start_and_pause),
+    "removed": (["create"], b"/start HTTP", by_docker("rm")),
+    "made-anew": (["create"], b"/start HTTP", make_anew),
+}
+
+
+@pytest.mark.parametrize(("before", "hold", "act"), MEANWHILE.values(), ids=MEANWHILE)
+def test_a_start_gets_along_with_what_a_person_does_at_the_same_time(web, tmp_path, before, hold, act):
+    for step in before:
+        web.compose(*{"create": ("up", "--no-start"), "up": ("up", "-d"), "pause": ("pause",)}[step])
+
+    async def main():
+        relay = Relay(tmp_path / "relay.sock", hold=hold)
+        web.address = relay.address
+        await relay.open()
+        async with web.runtime() as watched:
+            start = asyncio.create_task(watched.runtime.start())
+            await relay.held.wait()
+            await asyncio.to_thread(act, web)
+            by_hand = web.states() and web.id_of("web")
+            relay.released.set()
+            endpoint = await start
+            await fetch(endpoint.host, endpoint.port)
+        await relay.cut()
+        return by_hand
+
+    by_hand = asyncio.run(main())
+    assert web.states() == {"web": "running"}
+    assert by_hand in ({}, web.id_of("web"))
+
+
 def test_a_stop_of_what_does_not_run_does_nothing(web):
     async def main():
         async with web.runtime() as watched:
@@ -267,15 +317,80 @@ def test_two_runtimes_share_a_project_without_stopping_each_others_containers(st
     stack.write(PAIR.replace("depends_on: [db]", ""))
 
     async def main():
-        async with stack.runtime("web", is_alone=False) as web, stack.runtime("db", is_alone=False) as db:
+        async with stack.runtime("web") as web:
+            db = stack.unwatched("db", engine=web.engine)
+            db.watch(lambda _: None)
             await web.runtime.start()
             assert stack.states()["web"] == "running"
             assert stack.states().get("db") != "running"
-            await db.runtime.start()
+            await db.start()
             await web.runtime.stop(StopMethod.STOP, 5)
+            await db.close()
 
     asyncio.run(main())
     assert stack.states() == {"web": "exited", "db": "running"}
+
+
+def test_a_runtime_that_gets_company_leaves_the_others_containers_alone_until_it_has_gone(stack, tmp_path):
+    stack.write(PAIR.replace("depends_on: [db]", ""))
+    (tmp_path / "link").symlink_to(stack.directory)
+
+    async def main():
+        async with stack.runtime("web") as web:
+            await web.runtime.start()
+            stack.directory = tmp_path / "link"
+            db = stack.unwatched("db", engine=web.engine)
+            db.watch(lambda _: None)
+            await web.runtime.stop(StopMethod.STOP, 5)
+            assert stack.states() == {"web": "exited", "db": "running"}
+            await db.close()
+            await web.runtime.stop(StopMethod.STOP, 5)
+
+    asyncio.run(main())
+    assert stack.states() == {"web": "exited", "db": "exited"}
+
+
+def test_a_stop_is_finished_though_its_caller_has_left_and_the_runtime_is_closed(stack, tmp_path):
+    stack.write(PAIR)
+
+    async def main():
+        relay = Relay(tmp_path / "relay.sock", hold=b"/stop?")
+        stack.address = relay.address
+        await relay.open()
+        async with stack.runtime() as watched:
+            await watched.runtime.start()
+            stop = asyncio.create_task(watched.runtime.stop(StopMethod.STOP, 5))
+            await relay.held.wait()
+            stop.cancel()
+            await asyncio.wait({stop})
+            relay.released.set()
+        await relay.cut()
+
+    asyncio.run(main())
+    assert stack.states() == {"web": "exited", "db": "exited"}
+
+
+def test_a_start_comes_after_the_whole_stop_that_its_caller_has_left(stack, tmp_path):
+    stack.write(PAIR)
+
+    async def main():
+        relay = Relay(tmp_path / "relay.sock", hold=b"/stop?")
+        stack.address = relay.address
+        await relay.open()
+        async with stack.runtime() as watched:
+            await watched.runtime.start()
+            stop = asyncio.create_task(watched.runtime.stop(StopMethod.STOP, 5))
+            await relay.held.wait()
+            stop.cancel()
+            start = asyncio.create_task(watched.runtime.start())
+            await asyncio.wait({stop})
+            relay.released.set()
+            await start
+            assert stack.states() == {"web": "running", "db": "running"}
+        await relay.cut()
+
+    asyncio.run(main())
+    assert stack.states() == {"web": "running", "db": "running"}
 
 
 def test_a_project_brought_up_under_another_name_is_found(web):

@@ -3,11 +3,14 @@
 import asyncio
 
 import pytest
-from fakes import FakeRuntime, service_config, until
+from fakes import FakeRuntime, service_config
+from waiting import until
 
 from autostart import errors
+from autostart.config import Service as ServiceConfig
 from autostart.lifecycle import State
 from autostart.lifecycle.fleet import Fleet
+from autostart.lifecycle.state_file import StateFile
 
 HOST = "whisper.test"
 
@@ -18,9 +21,8 @@ class Yard:
     def __init__(self) -> None:
         self.runtimes: list[FakeRuntime] = []
         self.changes = 0
-        self.fleet = Fleet(
-            self.make_runtime, emit=lambda event: None, last_used_s=lambda host: None, on_change=self.changed
-        )
+        state = StateFile(None)
+        self.fleet = Fleet(self.make_runtime, emit=state.on_event, state=state, on_change=self.changed)
 
     def make_runtime(self, host, config) -> FakeRuntime:
         self.runtimes.append(FakeRuntime())
@@ -80,6 +82,11 @@ def another(**options):
     return service_config(**options).model_copy(update={"containers": ("other",)})
 
 
+def project(container: str, port: int) -> ServiceConfig:
+    """The configuration of one of several services in one compose project."""
+    return ServiceConfig(compose_dir="/opt/whisper", containers=(container,), proxy_port=port)
+
+
 def test_what_did_not_change_is_not_touched():
     async def test(yard):
         await yard.follow(whisper_test=service_config())
@@ -124,6 +131,64 @@ def test_busy_service_gets_its_new_runtime_when_its_requests_have_ended():
         assert yard.service.config == another(idle_timeout=0)
         await (await yard.use().opened()).end()
         assert (yard.runtimes[0].starts, yard.runtimes[1].starts) == (1, 1)
+
+    with_yard(test)
+
+
+def test_busy_service_tells_that_a_new_runtime_waits():
+    async def test(yard):
+        await yard.follow(whisper_test=service_config())
+        request = await yard.use().opened()
+        await yard.follow(whisper_test=another())
+        assert yard.service.snapshot().is_outdated is True
+        await yard.follow(whisper_test=service_config(idle_timeout=5))
+        assert yard.service.snapshot().is_outdated is False
+        await yard.follow(whisper_test=another())
+        await request.end()
+        await until(lambda: len(yard.runtimes) == 2)
+        assert yard.service.snapshot().is_outdated is False
+
+    with_yard(test)
+
+
+def test_hold_and_last_use_go_over_to_the_new_runtime():
+    async def test(yard):
+        await yard.follow(whisper_test=service_config())
+        await (await yard.use().opened()).end()
+        yard.service.hold(3600)
+        used_s = yard.service.snapshot().last_used_s
+        await yard.follow(whisper_test=another())
+        assert 3590 < yard.service.snapshot().held_for_s <= 3600
+        assert yard.service.snapshot().last_used_s == used_s
+
+    with_yard(test)
+
+
+def test_service_waits_for_the_port_of_one_that_is_to_leave_it_when_it_is_free():
+    async def test(yard):
+        await yard.follow(whisper_test=service_config())
+        old = await yard.use().opened()
+        moved = service_config().model_copy(update={"proxy_port": 2})
+        yard.fleet.follow({HOST: moved, "new.test": service_config()})
+        new = yard.use("new.test")
+        await until(lambda: yard.fleet.services["new.test"].state is State.STARTING)
+        assert yard.runtimes[1].calls == []
+        await old.end()
+        await new.opened()
+        assert yard.runtimes[0].closed
+        await new.end()
+
+    with_yard(test)
+
+
+def test_service_that_gets_a_neighbour_in_its_project_gets_a_runtime_that_knows():
+    async def test(yard):
+        alone, neighbour = project("one", 1), project("two", 2)
+        await yard.follow(whisper_test=alone)
+        await yard.follow(whisper_test=alone, other_test=neighbour)
+        assert (yard.runtimes[0].closed, len(yard.runtimes)) == (True, 3)
+        await yard.follow(whisper_test=alone)
+        assert [runtime.closed for runtime in yard.runtimes] == [True, True, True, False]
 
     with_yard(test)
 

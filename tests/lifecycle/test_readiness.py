@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from waiting import LIMIT_S, until
 
 from autostart.config import Readiness
 from autostart.lifecycle.readiness import ReadinessCheck
@@ -34,7 +35,7 @@ def answering(*answers: bytes | None):
     return answer, asked
 
 
-async def wait_for(rule: Readiness, serve, health=no_health_check, accepts_early=False, limit_s=5.0):
+async def wait_for(rule: Readiness, serve, health=no_health_check, accepts_early=False, limit_s=LIMIT_S):
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     check = ReadinessCheck(rule, "whisper.test")
     async with server:
@@ -62,17 +63,17 @@ def test_statuses_that_are_accepted_are_configuration():
 
 
 def test_what_was_heard_last_is_kept_for_the_error():
-    serve, _ = answering(NOT_FOUND)
+    serve, asked = answering(NOT_FOUND)
 
     async def body():
         server = await asyncio.start_server(serve, "127.0.0.1", 0)
         check = ReadinessCheck(Readiness(path="/health"), "whisper.test")
         async with server:
-            with pytest.raises(TimeoutError):
-                async with asyncio.timeout(0.2):
-                    await check.wait(
-                        Endpoint("127.0.0.1", server.sockets[0].getsockname()[1]), no_health_check
-                    )
+            endpoint = Endpoint("127.0.0.1", server.sockets[0].getsockname()[1])
+            waiting = asyncio.create_task(check.wait(endpoint, no_health_check))
+            await until(lambda: len(asked) > 1)
+            waiting.cancel()
+            await asyncio.wait({waiting})
         return check.last_answer
 
     assert asyncio.run(body()) == "GET /health answered 404"
@@ -81,7 +82,7 @@ def test_what_was_heard_last_is_kept_for_the_error():
 def test_endpoint_that_accepts_and_hangs_is_asked_again():
     serve, asked = answering(None, OK)
     asyncio.run(wait_for(Readiness(path="/", attempt_timeout="50ms"), serve))
-    assert len(asked) == 2
+    assert len(asked) >= 2
 
 
 def test_endpoint_that_accepts_and_hangs_does_not_defeat_the_callers_limit():

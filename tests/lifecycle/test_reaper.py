@@ -2,7 +2,8 @@
 
 import asyncio
 
-from fakes import Clock, FakeRuntime, service_config, until
+from fakes import Clock, FakeRuntime, service_config
+from waiting import until
 
 from autostart.lifecycle import Service, State
 from autostart.lifecycle.reaper import reap

@@ -3,8 +3,9 @@
 import asyncio
 
 import pytest
-from fakes import service_config, until
+from fakes import service_config
 from single_service import with_bench
+from waiting import until
 
 from autostart import errors
 from autostart.errors import FailureCause
@@ -58,6 +59,7 @@ def test_cancelled_waiter_leaves_the_start_running():
         leaver.cancel()
         await asyncio.wait({leaver})
         assert bench.service.snapshot().waiting == 1
+        assert bench.told(events.Used) == []
         bench.runtime.start_gate.set()
         await stayer
         assert bench.runtime.starts == 1
@@ -127,6 +129,32 @@ def test_hold_keeps_the_service_up_until_it_ends():
         assert bench.service.stop_if_idle() is False
         bench.clock.move(1)
         assert bench.service.stop_if_idle() is True
+
+    with_bench(test)
+
+
+def test_hold_is_told_with_its_end_and_goes_on_after_a_restart():
+    async def test(bench):
+        now_s = bench.clock.now + 1e9
+        bench.service.hold(7200)
+        bench.service.hold(0)
+        assert [event.until_s for event in bench.told(events.Held)] == [now_s + 7200, None]
+        await bench.runtime.run()
+        await bench.service.adopt(held_until_s=now_s + 3600)
+        await until(lambda: bench.service.state is State.READY)
+        assert bench.service.snapshot().held_for_s == 3600
+        bench.clock.move(3599)
+        assert bench.service.stop_if_idle() is False
+        bench.clock.move(1)
+        assert bench.service.stop_if_idle() is True
+
+    with_bench(test)
+
+
+def test_hold_that_ended_while_autostart_was_down_holds_nothing():
+    async def test(bench):
+        await bench.service.adopt(held_until_s=bench.clock.now + 1e9 - 1)
+        assert bench.service.snapshot().held_for_s == 0
 
     with_bench(test)
 
@@ -257,7 +285,7 @@ def test_start_that_never_becomes_ready_says_what_the_last_probe_heard():
         assert "did not accept a connection" in str(failed.value)
         await until(lambda: not bench.runtime.running)
 
-    with_bench(test, start_timeout=0.2)
+    with_bench(test, start_timeout=1)
 
 
 def test_start_that_hangs_in_the_runtime_ends_at_its_limit():
@@ -277,6 +305,7 @@ def test_impatient_request_is_told_and_the_start_goes_on():
             await bench.use()
         assert bench.service.state is State.STARTING
         bench.runtime.start_gate.set()
+        await until(lambda: bench.service.state is State.READY)
         await bench.use()
         assert bench.runtime.starts == 1
 
@@ -296,6 +325,7 @@ def test_mistake_of_ours_in_a_runtime_leaves_nobody_waiting():
 def test_death_when_ready_is_noticed_and_the_next_request_starts_again():
     async def test(bench):
         await bench.use()
+        bench.clock.move(60)
         bench.runtime.die(exit_code=1)
         assert bench.service.state is State.STOPPED
         await bench.use()

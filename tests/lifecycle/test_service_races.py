@@ -1,10 +1,12 @@
 """What may come between two steps of the state machine, and mistakes that must leave nobody waiting."""
 
 import asyncio
+import contextlib
 
 import pytest
-from fakes import until
+from fakes import service_config
 from single_service import with_bench
+from waiting import until
 
 from autostart import errors
 from autostart.lifecycle import State, events
@@ -26,6 +28,7 @@ def test_what_was_started_by_hand_and_is_slow_is_not_stopped_by_its_adoption():
         assert "stop" not in bench.runtime.calls
         bench.runtime.listen_gate.set()
         bench.clock.move(5)
+        bench.service.reconfigure(service_config())
         await bench.use()
         assert "stop" not in bench.runtime.calls
 
@@ -56,6 +59,7 @@ def test_start_by_hand_during_the_clean_up_of_a_failed_start_is_adopted_after_it
             await bench.use()
         await until(lambda: "stop" in bench.runtime.calls and not bench.runtime.running)
         bench.runtime.listen_gate = None
+        bench.service.reconfigure(service_config())
         await bench.runtime.run()
         await turns()
         bench.runtime.stopped_gate.set()
@@ -82,16 +86,31 @@ def test_news_during_a_look_is_looked_at_too(change):
     with_bench(test)
 
 
-def test_service_that_dies_before_its_waiters_move_is_started_again_for_them():
+def test_service_that_is_ended_before_its_waiters_move_is_started_again_for_them():
     async def test(bench):
         def die_once(event) -> None:
             if isinstance(event, events.StartSucceeded) and bench.runtime.starts == 1:
-                asyncio.get_running_loop().call_soon(bench.runtime.die)
+                asyncio.get_running_loop().call_soon(lambda: bench.runtime.die(by_hand=True))
 
         bench.on_event = die_once
         async with bench.service.lease("curl") as lease:
             assert lease.endpoint == bench.runtime.endpoint
         assert bench.runtime.starts == 2
+
+    with_bench(test)
+
+
+def test_service_that_crashes_before_its_waiters_move_tells_all_of_them_why():
+    async def test(bench):
+        def crash(event) -> None:
+            if isinstance(event, events.StartSucceeded):
+                asyncio.get_running_loop().call_soon(lambda: bench.runtime.die(exit_code=3))
+
+        bench.on_event = crash
+        answers = await asyncio.gather(*(bench.use() for _ in range(5)), return_exceptions=True)
+        assert {type(answer) for answer in answers} == {errors.StartHeldOff}
+        assert {answer.failure.exit_code for answer in answers} == {3}
+        assert bench.runtime.starts == 1
 
     with_bench(test)
 
@@ -164,6 +183,65 @@ def test_stop_by_hand_of_which_nobody_can_tell_the_outcome_is_told_as_failed():
     with_bench(test)
 
 
+def test_death_during_a_look_is_not_adopted():
+    async def test(bench):
+        bench.runtime.seen_gate = asyncio.Event()
+        await bench.runtime.run()
+        await until(lambda: "observe" in bench.runtime.calls)
+        bench.runtime.die(exit_code=1)
+        bench.runtime.seen_gate.set()
+        await turns()
+        assert bench.service.state is State.STOPPED
+
+    with_bench(test)
+
+
+def test_death_that_was_missed_during_a_start_is_seen_by_the_next_look():
+    async def test(bench):
+        bench.runtime.listen_gate = asyncio.Event()
+        request = asyncio.create_task(bench.use())
+        await until(lambda: "did not accept" in bench.service.snapshot().waiting_for)
+        tell, bench.runtime.tell = bench.runtime.tell, lambda *_, **__: None
+        bench.runtime.die(exit_code=3)
+        bench.runtime.tell = tell
+        bench.runtime.tell(Change.RESYNC)
+        with pytest.raises(errors.StartFailed) as failed:
+            await request
+        assert failed.value.failure.cause is errors.FailureCause.EXITED
+
+    with_bench(test, start_timeout=3600)
+
+
+def test_look_from_before_the_runtime_has_started_it_is_no_death():
+    async def test(bench):
+        bench.runtime.start_gate = asyncio.Event()
+        bench.runtime.seen_gate = asyncio.Event()
+        request = asyncio.create_task(bench.use())
+        await until(lambda: bench.runtime.starts == 1)
+        bench.runtime.tell(Change.RESYNC)
+        await until(lambda: "observe" in bench.runtime.calls)
+        bench.runtime.listen_gate = asyncio.Event()
+        bench.runtime.start_gate.set()
+        await until(lambda: "did not accept" in bench.service.snapshot().waiting_for)
+        bench.runtime.seen_gate.set()
+        await turns()
+        bench.runtime.listen_gate.set()
+        await request
+
+    with_bench(test)
+
+
+def test_service_that_was_closed_takes_no_stop():
+    async def test(bench):
+        bench.runtime.start_gate = asyncio.Event()
+        bench.service.wake("curl")
+        await bench.service.close()
+        with pytest.raises(errors.ShuttingDown):
+            await bench.service.stop()
+
+    with_bench(test)
+
+
 def test_service_that_was_closed_lets_nobody_in():
     async def test(bench):
         await bench.use()
@@ -200,6 +278,38 @@ def test_retirement_waits_for_whoever_comes_while_the_last_one_goes():
         assert bench.runtime.closed
 
     with_bench(test)
+
+
+def test_drain_waits_for_whoever_comes_in_the_turn_in_which_the_last_one_goes():
+    async def test(bench):
+        first = contextlib.AsyncExitStack()
+        await first.enter_async_context(bench.service.lease("first"))
+        drain = asyncio.create_task(bench.service.drained())
+        await turns()
+        await first.aclose()
+        async with bench.service.lease("second"):
+            await turns()
+            assert not drain.done()
+        await drain
+
+    with_bench(test)
+
+
+def test_retirement_lets_the_clean_up_of_a_failed_start_end():
+    async def test(bench):
+        bench.runtime.listen_gate = asyncio.Event()
+        bench.runtime.stop_gate = asyncio.Event()
+        with pytest.raises(errors.StartFailed):
+            await bench.use()
+        retirement = asyncio.create_task(bench.service.retire())
+        await turns()
+        assert not bench.runtime.closed
+        bench.runtime.stop_gate.set()
+        await retirement
+        assert not bench.runtime.running
+        assert bench.runtime.closed
+
+    with_bench(test, start_timeout=0.2)
 
 
 def test_retirement_lets_a_stop_that_is_under_way_end():

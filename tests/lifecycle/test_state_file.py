@@ -2,8 +2,9 @@
 
 import asyncio
 import json
+import time
 
-from autostart.lifecycle.events import Phases, StartSucceeded, Used
+from autostart.lifecycle.events import Held, Phases, StartSucceeded, Used
 from autostart.lifecycle.state_file import StateFile
 
 
@@ -36,7 +37,20 @@ def test_new_start_forgets_the_use_before_it(tmp_path):
 
 def test_half_a_file_costs_only_the_clocks(tmp_path, caplog):
     path = tmp_path / "state.json"
-    for text in ('{"version": 1, "lastUsed": {"a', "[]", '{"lastUsed": 3}', "", "\x00"):
+    for text in (
+        '{"version": 1, "lastUsed": {"a',
+        "[]",
+        '{"lastUsed": 3}',
+        "",
+        "\x00",
+        "[" * 100_000,
+        '{"lastUsed": {"a.test": NaN}}',
+        '{"lastUsed": {"a.test": Infinity}}',
+        '{"lastUsed": {"a.test": 1' + "0" * 400 + "}}",
+        '{"lastUsed": {"a.test": -1}}',
+        '{"lastUsed": {"a.test": true}}',
+        '{"lastUsed": {"a.test": 1}, "heldUntil": {"a.test": NaN}}',
+    ):
         path.write_text(text)
         assert StateFile(path).last_used_s("a.test") is None
         assert "idle clocks start anew" in caplog.text
@@ -47,7 +61,38 @@ def test_file_is_replaced_whole_and_leaves_nothing_beside_it(tmp_path):
     path = tmp_path / "state.json"
     keep(path, Used("a.test", 1.0))
     assert [entry.name for entry in tmp_path.iterdir()] == ["state.json"]
-    assert json.loads(path.read_text()) == {"version": 1, "lastUsed": {"a.test": 1.0}}
+    kept = {"version": 1, "lastUsed": {"a.test": 1.0}, "heldUntil": {}}
+    assert json.loads(path.read_text()) == kept
+
+
+def test_holds_are_read_back_until_they_end_or_are_released(tmp_path):
+    path, end_s = tmp_path / "state.json", time.time() + 3600
+    keep(path, Held("a.test", end_s), Held("b.test", end_s), Held("b.test", None), Held("c.test", 1.0))
+    state = StateFile(path)
+    assert [state.held_until_s(host) for host in ("a.test", "b.test", "c.test")] == [end_s, None, None]
+
+
+def test_file_from_before_holds_were_kept_is_read(tmp_path):
+    path = tmp_path / "state.json"
+    path.write_text('{"version": 1, "lastUsed": {"a.test": 7}}')
+    assert StateFile(path).last_used_s("a.test") == 7
+
+
+def test_use_in_the_future_counts_as_now(tmp_path):
+    path = tmp_path / "state.json"
+    keep(path, Used("a.test", time.time() + 1e6))
+    assert StateFile(path).last_used_s("a.test") <= time.time()
+
+
+def test_without_a_file_the_clocks_are_kept_in_memory():
+    async def body():
+        state = StateFile(None)
+        state.on_event(Used("a.test", 1.0))
+        state.on_event(Held("a.test", 2.0))
+        await state.close()
+        assert (state.last_used_s("a.test"), state.held_until_s("a.test")) == (1.0, 2.0)
+
+    asyncio.run(body())
 
 
 def test_file_that_cannot_be_written_is_told_once(tmp_path, caplog):

@@ -3,8 +3,9 @@
 import asyncio
 
 import pytest
-from fakes import Clock, FakeRuntime, service_config, until
+from fakes import Clock, FakeRuntime, service_config
 from prometheus_client.parser import text_string_to_metric_families
+from waiting import until
 
 from autostart import errors
 from autostart.lifecycle import Service, State, events

@@ -1,6 +1,7 @@
 """systemd's protocols, spoken to a stand-in socket; what was handed over is taken in a real child process."""
 
 import asyncio
+import fcntl
 import os
 import socket
 import subprocess
@@ -19,7 +20,7 @@ def systemd(request, tmp_path):
     path = str(tmp_path / "notify")
     with closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) as sock:
         sock.bind(path if request.param == "path" else f"\0autostart{path}")
-        sock.settimeout(5)
+        sock.settimeout(30)
         address = path if request.param == "path" else f"@autostart{path}"
         yield address, lambda: sock.recv(4096).decode()
 
@@ -76,7 +77,7 @@ def test_watchdog_gets_signs_of_life(systemd):
 def test_watchdog_that_nobody_wants_ends_at_once(environ):
     notifier = Notifier(environ | {"NOTIFY_SOCKET": "/nowhere"})
     assert notifier.watchdog_s is None
-    asyncio.run(asyncio.wait_for(notifier.watch(), 5))
+    asyncio.run(asyncio.wait_for(notifier.watch(), 30))
 
 
 def test_variables_are_not_left_for_children():
@@ -118,7 +119,7 @@ def take(names: str | None, *sockets: socket.socket) -> list[str]:
     """What a process gets that is started as systemd starts one: sockets from descriptor 3 on."""
     environ = {"LISTEN_FDS": str(len(sockets)), **({} if names is None else {"LISTEN_FDNAMES": names})}
     # Above all others first, so that moving one to 3, 4, … overwrites none that is still needed.
-    high = [os.dup2(sock.fileno(), 100 + index) for index, sock in enumerate(sockets)]
+    high = [fcntl.fcntl(sock, fcntl.F_DUPFD_CLOEXEC, 100) for sock in sockets]
     moved = "; ".join(f"os.dup2({fd}, {3 + index}); os.close({fd})" for index, fd in enumerate(high))
     try:
         done = subprocess.run(

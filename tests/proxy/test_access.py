@@ -5,8 +5,10 @@ import base64
 
 import pytest
 from aiohttp import web
-from gateways import HOST, open_gateway, until
+from gateways import HOST, open_gateway
+from waiting import until
 
+from autostart import errors
 from autostart.auth import Authenticator, generate_key, hash_key
 from autostart.config import Auth
 from autostart.lifecycle import State
@@ -100,17 +102,54 @@ def test_who_waits_is_named_without_credentials_or_query(run):
         ("GET", "/favicon.ico", "x"),
         ("GET", "/apple-touch-icon-precomposed.png", "x"),
         ("OPTIONS", "/", "x"),
-        ("GET", "/", "UptimeRobot/2.0"),
+        ("GET", "/", "Mozilla/5.0+(compatible; UptimeRobot/2.0; http://www.uptimerobot.com/)"),
+        ("GET", "/", "Blackbox Exporter/0.25.0"),
+        ("GET", "/", "my-own monitor"),
     ],
 )
 def test_quiet_requests_wake_nothing_and_need_no_credentials_for_that_answer(run, method, path, agent):
-    quiet = {"userAgents": ["uptimerobot/*"]}
-
     async def check():
         async with open_gateway(asleep=True, quiet=quiet, authenticator=authenticator()) as gateway:
             async with gateway.ask(method, path, headers=[("User-Agent", agent)]) as answer:
                 assert (answer.status, (await answer.json())["error"]["code"]) == (503, "asleep")
             assert gateway.service.state is State.STOPPED
+
+    quiet = {"userAgents": ["My-Own*"]} if agent.startswith("my-own") else {}
+    run(check())
+
+
+@pytest.mark.parametrize(("method", "body"), [("GET", b"asleep\n"), ("HEAD", b"")])
+def test_a_monitor_on_its_own_path_hears_that_a_sleeping_service_is_well(run, method, body):
+    quiet = {"monitorPath": "/health"}
+
+    async def check():
+        async with open_gateway(asleep=True, quiet=quiet, authenticator=authenticator()) as gateway:
+            async with gateway.ask(method, "/health?x=1") as answer:
+                assert (answer.status, await answer.read()) == (200, body)
+                assert answer.headers["Cache-Control"] == "no-store"
+            await until(lambda: gateway.ended)
+            assert (gateway.ended[0].status, gateway.ended[0].code) == (200, "")
+            assert gateway.runtime.starts == 0
+            async with gateway.ask("POST", "/health", data=b"x") as answer:
+                assert (answer.status, (await answer.json())["error"]["code"]) == (503, "asleep")
+
+    run(check())
+
+
+def test_a_monitor_hears_of_a_start_that_failed_and_of_what_the_ready_service_says(run):
+    async def check():
+        async with open_gateway(asleep=True, quiet={"monitorPath": "/health"}) as gateway:
+            gateway.runtime.failure = errors.Exited("the model server", 3)
+            async with gateway.ask() as answer:
+                assert answer.status == 503
+            async with gateway.ask("GET", "/health") as answer:
+                assert (answer.status, (await answer.json())["error"]["code"]) == (503, "asleep")
+            gateway.runtime.failure = None
+            await gateway.service.start("the test")
+            used = gateway.service.snapshot().last_used_s
+            async with gateway.ask("GET", "/health") as answer:
+                assert (answer.status, await answer.text()) == (200, "hello")
+            assert gateway.service.snapshot().last_used_s == used
 
     run(check())
 

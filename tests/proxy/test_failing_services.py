@@ -1,13 +1,21 @@
 """Services that refuse, break off, stay silent or die, and clients that leave."""
 
 import asyncio
+import errno
+import hashlib
+import io
+import os
 import socket
 import struct
 
+import aiohttp
 import pytest
 from aiohttp import web
-from gateways import HOST, open_gateway, until
+from gateways import HOST, open_gateway
+from processes import free_port
+from waiting import until
 
+from autostart.proxy.http import _Connection
 from autostart.runtime.base import Endpoint
 
 
@@ -24,9 +32,7 @@ async def told(answer) -> tuple[int, str]:
 def test_a_refused_connection_is_502(run):
     async def check():
         async with open_gateway() as gateway:
-            with socket.create_server(("127.0.0.1", 0)) as free:
-                port = free.getsockname()[1]
-            gateway.service._endpoint = Endpoint("127.0.0.1", port)
+            gateway.service._endpoint = Endpoint("127.0.0.1", free_port())
             for method in ("GET", "POST"):
                 async with gateway.ask(method, data=b"x" if method == "POST" else None) as answer:
                     assert await told(answer) == (502, "upstream_failed")
@@ -155,6 +161,51 @@ def test_a_cut_answer_to_http_1_0_ends_with_a_reset(run):
     run(check())
 
 
+def test_an_answer_that_comes_before_the_service_resets_an_upload_is_passed_on(run):
+    """The write that fails is seen before the answer that waits to be read."""
+
+    async def raw(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        await reader.readexactly(100_000)
+        writer.write(b"HTTP/1.1 413 Too Large\r\nContent-Length: 4\r\n\r\nhuge")
+        reset(writer)
+
+    async def pieces():
+        while True:
+            yield b"x" * 100_000
+
+    async def check():
+        async with open_gateway(raw=raw) as gateway:
+            for _ in range(10):
+                async with gateway.ask("POST", data=pieces()) as answer:
+                    assert (answer.status, await answer.read()) == (413, b"huge")
+
+    run(check())
+
+
+def test_a_write_that_fails_leaves_room_for_the_answer_that_waits_to_be_read(run):
+    class Broken(asyncio.Transport):
+        def is_closing(self):
+            return True
+
+    async def check():
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            ours.setblocking(False)
+            theirs.send(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n")
+            connection = _Connection(asyncio.get_running_loop())
+            connection.connection_made(Broken({"socket": ours}))
+            connection.set_response_params()
+            answer = asyncio.ensure_future(connection.read())
+            await asyncio.sleep(0)  # it waits
+            connection.set_exception(aiohttp.ClientOSError(errno.EPIPE, "cannot write the body"))
+            connection.connection_lost(BrokenPipeError(errno.EPIPE, "broken pipe"))
+            message, _ = await answer
+            assert message.code == 413
+
+    run(check())
+
+
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_silence_beyond_the_response_timeout_is_504(run, method):
     async def raw(reader, writer):
@@ -166,6 +217,18 @@ def test_silence_beyond_the_response_timeout_is_504(run, method):
             gateway.ask(method, data=b"x" if method == "POST" else None) as answer,
         ):
             assert await told(answer) == (504, "upstream_timeout")
+
+    run(check())
+
+
+def test_the_time_of_the_start_is_not_the_time_of_the_answer(run):
+    limit_s = 2.0
+
+    async def check():
+        async with open_gateway(start_gate=True, responseTimeout=limit_s) as gateway:
+            asyncio.get_running_loop().call_later(limit_s + 0.1, gateway.runtime.gate.set)
+            async with gateway.ask() as answer:
+                assert answer.status == 200
 
     run(check())
 
@@ -191,7 +254,7 @@ def test_a_service_that_does_not_take_the_upload_is_504(run):
 def test_a_slow_upload_is_not_the_services_silence(run):
     async def pieces():
         yield b"first"
-        await asyncio.sleep(0.3)  # a slow client: longer than the timeout
+        await asyncio.sleep(1.2)  # a slow client: longer than the timeout
         yield b"last"
 
     async def serve(request):
@@ -199,7 +262,7 @@ def test_a_slow_upload_is_not_the_services_silence(run):
 
     async def check():
         async with (
-            open_gateway(serve, responseTimeout=0.1) as gateway,
+            open_gateway(serve, responseTimeout=1) as gateway,
             gateway.ask("POST", data=pieces()) as answer,
         ):
             assert (answer.status, await answer.text()) == (200, "firstlast")
@@ -211,12 +274,12 @@ def test_a_pause_in_the_answer_is_no_silence(run):
     async def serve(request):
         response = web.StreamResponse()
         await response.prepare(request)
-        await asyncio.sleep(0.3)  # longer than the timeout, which counts until the headers only
+        await asyncio.sleep(1.2)  # longer than the timeout, which counts until the headers only
         await response.write(b"late")
         return response
 
     async def check():
-        async with open_gateway(serve, responseTimeout=0.1) as gateway, gateway.ask() as answer:
+        async with open_gateway(serve, responseTimeout=1) as gateway, gateway.ask() as answer:
             assert await answer.read() == b"late"
 
     run(check())
@@ -270,6 +333,60 @@ def test_a_client_that_leaves_in_the_middle_of_its_upload_ends_it(run):
             await broken.wait()
             await until(lambda: gateway.ended)
 
+    run(check())
+
+
+@pytest.mark.parametrize("kind", ["tcp", "unix"])
+@pytest.mark.parametrize("sent", [1_000, 1_000_000, 30_000_000])
+def test_a_client_that_leaves_while_the_service_takes_nothing_is_noticed(run, kind, sent):
+    async def raw(reader, writer):
+        writer.transport.pause_reading()
+        await asyncio.Event().wait()
+
+    async def check():
+        async with open_gateway(raw=raw) as gateway:
+            if kind == "unix":
+                _, writer = await asyncio.open_unix_connection(gateway.unix)
+            else:
+                _, writer = await gateway.connect()
+            head = f"POST / HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 50000000\r\n\r\n"
+            writer.write(head.encode() + b"x" * sent)
+            await until(lambda: gateway.service.snapshot().in_flight)
+            writer.close()
+            await until(lambda: gateway.ended)
+            assert gateway.ended[0].code == "client_gone"
+            assert gateway.service.snapshot().leases == ()
+            assert len(gateway.proxy._parking) == 0
+            assert gateway.proxy._parking._area.left_bytes == 2**30
+
+    run(check())
+
+
+def test_an_upload_arrives_whole_though_the_service_takes_nothing_for_a_while_twice(run):
+    async def raw(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        for size in (10_000_000, 5_000_000):
+            writer.transport.pause_reading()
+            await until(lambda: len(gateway.proxy._parking) == 1)
+            writer.transport.resume_reading()
+            digest.update(await reader.readexactly(size))
+        digest.update(await reader.readexactly(len(body) - 15_000_000))
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 64\r\n\r\n" + digest.hexdigest().encode())
+        await writer.drain()
+
+    body = os.urandom(40_000_000)
+
+    async def check():
+        nonlocal gateway, digest
+        digest = hashlib.sha256()
+        async with open_gateway(raw=raw) as gateway:
+            async with gateway.ask("POST", data=io.BytesIO(body)) as answer:
+                assert await answer.text() == hashlib.sha256(body).hexdigest()
+            await until(lambda: gateway.ended)
+            assert gateway.ended[0].bytes_in == len(body)
+            assert gateway.proxy._parking._area.left_bytes == 2**30
+
+    gateway = digest = None
     run(check())
 
 

@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 from aiohttp import web
-from gateways import HOST, open_gateway, until
+from gateways import HOST, open_gateway
+from waiting import until
 
 
 async def echo(request):
@@ -77,16 +78,91 @@ def test_absolute_form_names_the_service_and_is_sent_on_as_a_path(run):
         f"GET / HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
         "\x16\x03\x01 this is TLS\r\n\r\n",
         f"POST / HTTP/1.1\r\nHost: {HOST}\r\nExpect: the-unexpected\r\nContent-Length: 0\r\n\r\n",
+        f"CONNECT / HTTP/1.1\r\nHost: {HOST}\r\n\r\n",
+        f"CONNECT {HOST}:80 HTTP/1.1\r\nHost: {HOST}\r\n\r\n",
+        f"POST / HTTP/1.1\r\nHost: {HOST}\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+        f"POST / HTTP/1.1\r\nHost: {HOST}\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n0\r\n\r\n",
+        f"POST / HTTP/1.0\r\nHost: {HOST}\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        f"POST / HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+        f"GET / HTTP/1.1\nHost: {HOST}\r\n\r\n",
+        f"GET / HTTP/1.1\r\nHost: {HOST}:80x\r\n\r\n",
+        f"GET / HTTP/1.1\r\nHost: {HOST}:80:90\r\n\r\n",
+        f"GET / HTTP/1.1\r\nHost: user@{HOST}\r\n\r\n",
     ],
 )
 def test_a_request_that_is_ambiguous_is_refused_and_wakes_nothing(run, head):
     async def check():
         async with open_gateway(asleep=True) as gateway:
-            answer = await gateway.say(head.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n"))
+            answer = await gateway.say(head.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n", 1))
             assert answer.partition(b" ")[2].startswith(b"400")
             assert b'"code": "bad_request"' in answer
             assert b"aiohttp" not in answer
             assert gateway.runtime.starts == 0
+
+    run(check())
+
+
+def test_after_a_request_that_is_not_understood_the_connection_ends(run):
+    """What follows may be part of it: a request inside a body that was framed in another way."""
+
+    async def check():
+        async with open_gateway() as gateway:
+            head = f"CONNECT / HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 0\r\n\r\n"
+            second = f"GET / HTTP/1.1\r\nHost: {HOST}:x\r\n\r\n"
+            for first in (head, second):
+                answer = await gateway.say(first + f"GET /smuggled HTTP/1.1\r\nHost: {HOST}\r\n\r\n")
+                assert answer.startswith(b"HTTP/1.1 400")
+                assert b"HTTP/1.1 200" not in answer
+            assert [event.path for event in gateway.ended] == ["/", "/"]
+
+    run(check())
+
+
+def test_a_websocket_is_not_asked_for_with_a_body_that_could_be_taken_for_its_frames(run):
+    async def check():
+        async with open_gateway(echo) as gateway:
+            head = f"GET / HTTP/1.1\r\nHost: {HOST}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+            reader, writer = await gateway.connect()
+            writer.write(f"{head}Content-Length: 4\r\n\r\nbody".encode())
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
+            answer = await reader.readuntil(b'"body": 4}')
+            assert b'"Upgrade"' not in answer
+            writer.close()
+
+    run(check())
+
+
+def test_the_trailer_of_a_body_never_becomes_a_header_of_the_next_request(run):
+    """Proxies in front of us share connections between their clients, who must not write each other's headers."""
+
+    async def check():
+        async with open_gateway(echo) as gateway:
+            head = f"POST /1 HTTP/1.1\r\nHost: {HOST}\r\nTransfer-Encoding: chunked\r\n\r\n3;ext=1\r\nabc\r\n0\r\n"
+            head += f"Cookie: session=mine\r\n\r\nGET /2 HTTP/1.1\r\nHost: {HOST}\r\n\r\n"
+            answer = await gateway.say(head)
+            assert answer.startswith(b"HTTP/1.1 200")
+            assert b"Connection: close" in answer
+            assert b'"body": 3' in answer
+            assert b"session=mine" not in answer
+
+    run(check())
+
+
+def test_a_header_with_an_underscore_does_not_pass_for_one_that_is_ours(run):
+    """CGI and WSGI know no difference between the two."""
+
+    async def check():
+        async with open_gateway(echo, trusted=()) as gateway:
+            headers = [
+                ("X_Forwarded_For", "203.0.113.9"),
+                ("x_real-ip", "203.0.113.9"),
+                ("X_Request_Id", "x"),
+            ]
+            async with gateway.ask(headers=[*headers, ("My_Own", "1")]) as answer:
+                seen = await answer.json()
+                names = {name.lower() for name, _ in seen["headers"]}
+                assert "my_own" in names
+                assert not names & {"x_forwarded_for", "x_real-ip", "x_request_id"}
 
     run(check())
 

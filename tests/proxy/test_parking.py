@@ -7,7 +7,8 @@ import socket
 
 import pytest
 from aiohttp import web
-from gateways import HOST, open_gateway, until
+from gateways import HOST, open_gateway
+from waiting import until
 
 
 async def digest(request):
@@ -143,6 +144,30 @@ def test_of_many_parked_uploads_exactly_those_that_leave_are_gone(run):
             await until(lambda: len(gateway.ended) == count)
             assert gateway.proxy._parking._area.left_bytes == 2**30
             assert gateway.runtime.starts == 1
+
+    run(check())
+
+
+def test_a_client_that_leaves_while_its_spooled_upload_is_passed_on_leaves_no_file(run):
+    async def raw(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.transport.pause_reading()
+        begun.set()
+        await asyncio.Event().wait()
+
+    begun = asyncio.Event()
+
+    async def check():
+        async with open_gateway(raw=raw, start_gate=True) as gateway:
+            left = gateway.proxy._parking._area
+            _, writer = await begin(gateway, "tcp", 30_000_001, b"x" * 30_000_000)
+            await until(lambda: left.left_bytes == 2**30 - 30_000_000)
+            gateway.runtime.gate.set()
+            await begun.wait()
+            writer.close()
+            await until(lambda: gateway.ended)
+            assert gateway.ended[0].code == "client_gone"
+            assert (left.left_bytes, left.spools) == (2**30, 0)
 
     run(check())
 

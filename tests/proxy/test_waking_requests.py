@@ -5,7 +5,8 @@ import re
 
 import pytest
 from aiohttp import web
-from gateways import HOST, open_gateway, until
+from gateways import HOST, open_gateway
+from waiting import until
 
 from autostart import errors
 from autostart.lifecycle import State
@@ -205,6 +206,7 @@ def test_a_start_that_outlasts_the_wait_is_told_and_goes_on(run):
                     "starting",
                 )
             gateway.runtime.gate.set()
+            await until(lambda: gateway.service.state is State.READY)
             async with gateway.ask() as answer:
                 assert answer.status == 200
             assert gateway.runtime.starts == 1
@@ -268,18 +270,39 @@ def test_a_chunked_upload_over_the_limit_is_refused_and_the_service_never_sees_i
     run(check())
 
 
-def test_a_parked_chunked_upload_over_the_limit_is_refused(run):
-    async def pieces():
-        for _ in range(100):
-            yield b"x" * 1000
-
+@pytest.mark.parametrize(
+    ("chunks", "status", "code"),
+    [
+        (b"1000\r\n" + b"x" * 0x1000 + b"\r\n", 413, "body_too_large"),
+        (b"10\r\n" + b"x" * 16 + b"\r\nzz\r\n", 400, "bad_request"),
+    ],
+)
+def test_a_parked_upload_that_turns_out_too_large_or_malformed_waits_no_longer(run, chunks, status, code):
     async def check():
-        async with open_gateway(start_gate=True, maxBodySize=50_000) as gateway:
-            asked = asyncio.ensure_future(gateway.ask("POST", data=pieces()).__aenter__())
+        async with open_gateway(start_gate=True, maxBodySize=4000) as gateway:
+            reader, writer = await gateway.connect()
+            writer.write(f"POST / HTTP/1.1\r\nHost: {HOST}\r\nTransfer-Encoding: chunked\r\n\r\n".encode())
             await until(lambda: gateway.service.snapshot().waiting == 1)
-            gateway.runtime.gate.set()
-            answer = await asked
-            assert (answer.status, (await answer.json())["error"]["code"]) == (413, "body_too_large")
+            writer.write(chunks)
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 %d" % status)
+            await reader.readuntil(f'"code": "{code}"'.encode())
+            assert gateway.service.state is State.STARTING
+            assert gateway.service.snapshot().leases == ()
+            writer.close()
+
+    run(check())
+
+
+def test_a_chunked_upload_that_comes_with_its_headers_and_is_over_the_limit_wakes_nothing(run):
+    async def check():
+        async with open_gateway(asleep=True, maxBodySize=10) as gateway:
+            head = (
+                f"POST / HTTP/1.1\r\nHost: {HOST}\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+            )
+            answer = await gateway.say(head + "b\r\n12345678901\r\n0\r\n\r\n")
+            assert answer.startswith(b"HTTP/1.1 413")
+            assert gateway.runtime.starts == 0
 
     run(check())
 

@@ -5,9 +5,11 @@ import asyncio
 import aiohttp
 import pytest
 from aiohttp import WSMsgType, web
-from gateways import HOST, open_gateway, until
+from gateways import HOST, open_gateway
+from waiting import until
 
 from autostart.lifecycle import State
+from autostart.proxy.websocket import Frames
 
 
 async def echo(request):
@@ -135,6 +137,67 @@ def test_a_socket_to_a_service_that_cannot_start_gets_an_answer_and_not_a_socket
     run(check())
 
 
+@pytest.mark.parametrize("size", [0, 1, 125, 126, 65_535, 65_536])
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("step", [1, 7, 1_000_000])
+def test_messages_are_told_from_pings_however_they_are_cut_into_pieces(size, masked, step):
+    def frame(opcode, size):
+        length = (
+            [size] if size < 126 else [126, *size.to_bytes(2)] if size < 2**16 else [127, *size.to_bytes(8)]
+        )
+        length[0] |= 0x80 * masked
+        return bytes([0x80 | opcode, *length]) + b"\x81" * (4 * masked) + b"\x81" * size
+
+    def have_data(frames, stream):
+        return [frames.have_data(stream[at : at + step]) for at in range(0, len(stream), step)]
+
+    frames = Frames()
+    pings = frame(0x9, 125) + frame(0xA, 0) + frame(0x8, 2)
+    for opcode in (0x1, 0x2, 0x0):
+        assert not any(have_data(frames, pings))
+        assert any(have_data(frames, frame(opcode, size)))
+    assert not any(have_data(frames, pings))
+
+
+def test_a_socket_is_use_while_messages_pass_and_not_while_it_is_merely_open(run):
+    async def check():
+        async with (
+            open_gateway(echo, idleTimeout=0) as gateway,
+            open_socket(gateway, autoping=False) as socket,
+        ):
+            opened = gateway.service.snapshot().last_used_s
+            await socket.ping(b"are you there")
+            assert (await socket.receive()).type is WSMsgType.PONG
+            assert gateway.service.snapshot().last_used_s == opened
+            await socket.send_str("hello")
+            assert (await socket.receive()).data == "hello"
+            assert gateway.service.snapshot().last_used_s > opened
+            assert gateway.service.snapshot().in_flight == 1
+            assert gateway.service.stop_if_idle()
+            await until(lambda: gateway.service.state is State.STOPPED)
+            assert (await socket.receive()).type in {WSMsgType.CLOSE, WSMsgType.CLOSED, WSMsgType.ERROR}
+            await until(lambda: gateway.ended)
+            assert gateway.service.snapshot().leases == ()
+
+    run(check())
+
+
+def test_a_message_on_a_socket_of_a_service_that_went_to_sleep_ends_the_socket(run):
+    """A paused container keeps its connections open: the client has to come anew, which wakes it."""
+
+    async def check():
+        async with open_gateway(echo, idleTimeout=0) as gateway, open_socket(gateway) as socket:
+            frozen = asyncio.Event()
+            gateway.runtime.stop = lambda method, grace_s: frozen.wait()
+            assert gateway.service.stop_if_idle()
+            await socket.send_str("hello")
+            assert (await socket.receive()).type in {WSMsgType.CLOSE, WSMsgType.CLOSED, WSMsgType.ERROR}
+            await until(lambda: gateway.ended)
+            frozen.set()
+
+    run(check())
+
+
 @pytest.mark.parametrize("end", ["client", "service"])
 def test_when_one_end_breaks_off_the_other_is_closed(run, end):
     async def raw(reader, writer):
@@ -196,7 +259,7 @@ def test_an_end_that_does_not_read_holds_the_other_back(run, slow):
             pouring = asyncio.ensure_future(pour(writer)) if slow == "service" else None
             before = -1
             async with asyncio.timeout(20):
-                while poured != before:  # until it stands still
+                while poured == 0 or poured != before:  # until it stands still
                     before = poured
                     await asyncio.sleep(0.2)
             assert 0 < poured < 50_000_000

@@ -1,12 +1,12 @@
 """What the tests of runtimes lean on: both event loops, and waiting for what happens elsewhere."""
 
 import asyncio
-import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
 import uvloop
+from waiting import until
 
 type_of_loop = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 
@@ -24,12 +24,5 @@ def run(request: pytest.FixtureRequest) -> Callable[[Coroutine[Any, Any, Any]], 
 
 @pytest.fixture
 def eventually() -> Callable[..., Coroutine[Any, Any, None]]:
-    """Wait until a condition holds; fail, showing `what`, where it does not within `within_s`."""
-
-    async def eventually(holds: Callable[[], bool], what: object = "", within_s: float = 20.0) -> None:
-        deadline = time.monotonic() + within_s
-        while not holds():
-            assert time.monotonic() < deadline, f"never came true: {what}"
-            await asyncio.sleep(0.005)
-
-    return eventually
+    """Wait until a condition holds; fail, showing `what`, where it never does."""
+    return until

@@ -198,6 +198,33 @@ def test_a_change_of_any_of_its_files_changes_the_stamp(tmp_path):
     assert len(stamps) == 4
 
 
+NAMES_OTHERS = {
+    "include": "include: [sub/part.yml]\nservices: {web: {image: x}}",
+    "long-include": "include: [{path: [sub/part.yml], project_directory: sub}]\nservices: {web: {image: x}}",
+    "extends": "services: {web: {extends: {file: sub/part.yml, service: part}}}",
+}
+
+
+@pytest.mark.parametrize("text", NAMES_OTHERS.values(), ids=NAMES_OTHERS)
+@pytest.mark.parametrize("edited", ["sub/part.yml", "sub/deep/base.yml", "sub/deep/base.env"])
+def test_a_change_of_what_other_files_name_changes_the_stamp(tmp_path, text, edited):
+    (tmp_path / "sub/deep").mkdir(parents=True)
+    part = "services: {part: {extends: {file: deep/base.yml, service: base}}}"
+    (tmp_path / "sub/part.yml").write_text(part)
+    (tmp_path / "sub/deep/base.yml").write_text("services: {base: {image: x, env_file: [{path: base.env}]}}")
+    before = read(tmp_path, text).stamp
+    with (tmp_path / edited).open("a") as file:
+        file.write("\n# edited\n")
+    assert read(tmp_path, text).stamp != before
+
+
+def test_files_that_include_each_other_and_those_that_cannot_be_read_are_watched_too(tmp_path):
+    (tmp_path / "loop.yml").write_text("include: [docker-compose.yml, loop.yml, broken.yml, missing.yml]")
+    (tmp_path / "broken.yml").write_text("include: [")
+    watched = read(tmp_path, "include: [loop.yml, oci://nowhere/x]\nservices: {web: {image: x}}").watched
+    assert {tmp_path / name for name in ("loop.yml", "broken.yml", "missing.yml")} <= set(watched)
+
+
 def test_includes_and_extensions_are_left_to_compose(tmp_path):
     assert read(tmp_path, "include: [a.yml]\nservices: {web: {image: x}}").is_partial
     assert read(tmp_path, "services: {web: {extends: {file: a.yml, service: b}}}").is_partial

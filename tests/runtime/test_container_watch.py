@@ -13,7 +13,12 @@ def event(action: str, container: str = "a", **facts) -> EngineEvent:
     return EngineEvent(action, container, f"name-{container}", "web", "project", "/srv/web", **facts)
 
 
-def told_of(*happened: EngineEvent, needed: int = 1, out_of_memory: Callable[[], bool] | None = None):
+def told_of(
+    *happened: EngineEvent,
+    needed: int = 1,
+    is_starting: bool = True,
+    out_of_memory: Callable[[], bool] | None = None,
+):
     """What a watch makes of these events."""
     told: list[RuntimeEvent] = []
 
@@ -24,7 +29,7 @@ def told_of(*happened: EngineEvent, needed: int = 1, out_of_memory: Callable[[],
         return out_of_memory()
 
     async def main():
-        watch = ContainerWatch(told.append, lambda: needed, ask)
+        watch = ContainerWatch(told.append, lambda: needed, lambda: is_starting, ask)
         for item in happened:
             watch.on_event(item)
         others = asyncio.all_tasks() - {asyncio.current_task()}
@@ -84,6 +89,13 @@ def test_started_is_told_when_the_last_of_those_needed_runs():
     assert told_of(event("start", "a"), event("start", "b"), needed=2) == [RuntimeEvent(Change.STARTED)]
     assert told_of(event("start", "a"), event("die", "a", exit_code=1), event("start", "b"), needed=2) == [
         RuntimeEvent(Change.DIED, 1)
+    ]
+
+
+def test_a_start_by_hand_of_too_few_is_a_reason_to_look_again():
+    assert told_of(event("start", "a"), event("start", "b"), needed=2, is_starting=False) == [
+        RuntimeEvent(Change.RESYNC),
+        RuntimeEvent(Change.STARTED),
     ]
 
 

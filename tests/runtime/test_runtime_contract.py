@@ -2,13 +2,13 @@
 
 import asyncio
 import json
-import socket
 import time
 from pathlib import Path
 from typing import Protocol
 
 import docker
 import pytest
+from processes import free_port
 from stacks import BACKEND, Stack
 
 from autostart.runtime.base import Change, RunState, Runtime, RuntimeEvent, StopMethod
@@ -45,9 +45,7 @@ class Case(Protocol):
 class ProcessCase:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
 
     def make(self) -> ProcessRuntime:
         return ProcessRuntime(

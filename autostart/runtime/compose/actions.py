@@ -11,7 +11,7 @@ import docker
 from autostart.errors import RuntimeFailure, TimedOut, Unhealthy
 from autostart.runtime.base import HealthResult, StopMethod
 from autostart.runtime.compose import inspection
-from autostart.runtime.compose.containers import Container
+from autostart.runtime.compose.containers import Container, inspect_containers
 from autostart.runtime.compose.engine import Engine
 from autostart.runtime.compose.failures import EngineRefused
 from autostart.runtime.compose.project import Condition
@@ -35,17 +35,39 @@ class ContainerActions:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._under_way: set[asyncio.Task[None]] = set()
+        self._ended_before_s: dict[str, float] = {}
         self._checks: dict[str, inspection.HealthCheck | None] = {}
 
     async def start(self, container: Container) -> None:
-        """Start it, or thaw it; return once the engine has done so."""
-        if container.is_running:
-            return
+        """Start it, or thaw it; return once the engine has done so, or somebody else."""
+        while not container.is_running:
+            try:
+                await self._start_as_seen(container)
+            except EngineRefused:
+                now = await self._look_at(container)
+                if now is None or now.state == container.state:
+                    raise
+                container = now  # somebody has paused, thawed or ended it since it was looked at
+            else:
+                break
+
+    async def _start_as_seen(self, container: Container) -> None:
+        if container.state != "paused":
+            self._ended_before_s[container.id] = container.ended_at_s or 0.0
         await self._change(
             f"starting the container {container.name}",
             lambda client: (client.unpause if container.state == "paused" else client.start)(container.id),
             _ENGINE_LIMIT_S,
         )
+
+    async def _look_at(self, container: Container) -> Container | None:
+        """Return it as it is now; None where it is gone."""
+        found = await self._engine.call(
+            f"looking at the container {container.name}",
+            lambda client: inspect_containers(client, [container.id]),
+            limit_s=_LOOK_LIMIT_S,
+        )
+        return next(iter(found), None)
 
     async def halt(self, container: Container, method: StopMethod, grace_s: float) -> None:
         """Stop or freeze it; does nothing to what does not run. `grace_s` is rounded up to whole seconds."""
@@ -87,7 +109,23 @@ class ContainerActions:
         """Return how it ended, with the last lines of its log; None where it runs."""
         return await self._engine.call(
             f"looking at the container {container.name}",
-            lambda client: inspection.death_of(client, container.id, container.name, _LOG_TAIL_LINES),
+            lambda client: inspection.death_of(
+                client,
+                container.id,
+                container.name,
+                _LOG_TAIL_LINES,
+                self._ended_before_s.get(container.id),
+            ),
+            limit_s=_LOOK_LIMIT_S,
+        )
+
+    async def log_tail(self, container: Container, lines: int) -> list[str]:
+        """Return the last `lines` lines of its present or latest run."""
+        return await self._engine.call(
+            f"reading the log of the container {container.name}",
+            lambda client: inspection.log_tail(
+                client, container.id, lines, self._ended_before_s.get(container.id)
+            ),
             limit_s=_LOOK_LIMIT_S,
         )
 

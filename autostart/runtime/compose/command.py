@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import os
 import signal
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -54,6 +55,8 @@ class ComposeCommand:
         self._address = address
         self._candidates = tuple(tuple(candidate) for candidate in candidates)
         self._found: tuple[str, ...] | None = None
+        self._creating: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        """By project: two at once may make its network twice, and neither can be used then (compose 2.40)."""
 
     async def find(self) -> tuple[str, ...]:
         """Return the words that compose is called with. Raises CommandNotFound."""
@@ -90,7 +93,8 @@ class ComposeCommand:
             *services,
         )
         words = await self.find()
-        finished = await self._execute((*words, *arguments), project.directory, limit_s)
+        async with self._creating[project.name]:
+            finished = await self._execute((*words, *arguments), project.directory, limit_s)
         if finished.exit_code == 0:
             return
         trouble = recognise_engine_trouble(finished.output, self._address or "the engine")

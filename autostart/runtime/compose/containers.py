@@ -5,6 +5,7 @@ milliseconds after its `die` event; what `inspect` says is true.
 """
 
 import contextlib
+import ipaddress
 import re
 import socket
 from collections.abc import Iterable, Sequence
@@ -16,9 +17,11 @@ import docker
 from docker.errors import NotFound
 
 from autostart.runtime.base import Endpoint
-from autostart.runtime.compose.project import Project
+from autostart.runtime.compose.project import Project, PublishedPort
 
 _LABEL = "com.docker.compose."
+_LOOPBACK = "127.0.0.1"
+_ANY_ADDRESS = {"": _LOOPBACK, "0.0.0.0": _LOOPBACK, "::": "::1"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +36,14 @@ class Container:
     created_s: float
     started_at_s: float | None
     """When its present run began; None while it does not run."""
+    ended_at_s: float | None
+    """When its latest run that is over ended; None before the first."""
     exit_code: int | None
     """Of its last run; None while it runs and before the first run."""
-    published: tuple[tuple[int, int], ...]
-    """Pairs of host port and container port; empty while it does not run."""
+    published: tuple[PublishedPort, ...]
+    """Its TCP ports on the host; empty while it does not run."""
     addresses: tuple[tuple[str, str], ...]
-    """Pairs of its address and the gateway of that network."""
+    """Pairs of its address and the gateway of that network, IPv4 first."""
 
     @property
     def is_running(self) -> bool:
@@ -64,7 +69,7 @@ def find_containers(
     Where one of them is gone or they are not all, they are searched for: by the project's name, as compose
     does; by its directory, for a project brought up under another name (`docker compose -p`); by container name.
     """
-    found = _inspect(client, known)
+    found = inspect_containers(client, known)
     if not found or not _covers(found, project, names):
         found = _list(client, f"label={_LABEL}project={project.name}")
     if not _covers(found, project, names):
@@ -86,13 +91,14 @@ def _covers(found: Sequence[Container], project: Project, names: Iterable[str]) 
 def _list(client: docker.APIClient, selection: str) -> list[Container]:
     kind, _, value = selection.partition("=")
     items = client.containers(all=True, filters={kind: [value]})
-    return _inspect(
+    return inspect_containers(
         client,
         (item["Id"] for item in items if (item.get("Labels") or {}).get(f"{_LABEL}oneoff") != "True"),
     )
 
 
-def _inspect(client: docker.APIClient, ids: Iterable[str]) -> list[Container]:
+def inspect_containers(client: docker.APIClient, ids: Iterable[str]) -> list[Container]:
+    """Return those with these ids that there still are; blocks."""
     found = []
     for container_id in ids:
         with contextlib.suppress(NotFound):  # removed meanwhile
@@ -114,16 +120,20 @@ def parse_container(raw: dict[str, Any]) -> Container:
         exit_code=state["ExitCode"] if has_ended else None,
         created_s=parse_time(raw["Created"]) or 0.0,
         started_at_s=None if has_ended else parse_time(state.get("StartedAt", "")),
+        ended_at_s=parse_time(state.get("FinishedAt", "")),
         published=tuple(
-            (int(binding["HostPort"]), int(inside.partition("/")[0]))
+            PublishedPort(
+                binding.get("HostIp") or "", int(binding["HostPort"]), int(inside.partition("/")[0])
+            )
             for inside, bindings in (network_settings.get("Ports") or {}).items()
             for binding in bindings or ()
             if inside.endswith("/tcp")
         ),
         addresses=tuple(
-            (network["IPAddress"], network.get("Gateway") or "")
+            (network[address], network.get(gateway) or "")
+            for address, gateway in (("IPAddress", "Gateway"), ("GlobalIPv6Address", "IPv6Gateway"))
             for network in (network_settings.get("Networks") or {}).values()
-            if network and network.get("IPAddress")
+            if network and network.get(address)
         ),
     )
 
@@ -144,14 +154,15 @@ def find_endpoint(containers: Iterable[Container], port: int) -> Endpoint:
     accepts before the service listens.
     """
     for container in containers:
-        inside = dict(container.published).get(port)
-        if inside is None:
+        ways = [published for published in container.published if published.host_port == port]
+        if not ways:
             continue
         for address, gateway in container.addresses:
             if _is_direct(address, gateway):
-                return Endpoint(address, inside)
-        return Endpoint("127.0.0.1", port, accepts_early=True)
-    return Endpoint("127.0.0.1", port)
+                return Endpoint(address, ways[0].container_port)
+        hosts = [_ANY_ADDRESS.get(way.host_ip, way.host_ip) for way in ways]
+        return Endpoint(_LOOPBACK if _LOOPBACK in hosts else hosts[0], port, accepts_early=True)
+    return Endpoint(_LOOPBACK, port)
 
 
 def _is_direct(address: str, gateway: str) -> bool:
@@ -160,8 +171,9 @@ def _is_direct(address: str, gateway: str) -> bool:
     Asks the routing table; no packet is sent. False for rootless engines, virtual machines and other hosts.
     """
     try:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
             probe.connect((address, 9))
-            return bool(probe.getsockname()[0] == gateway)
-    except OSError:
+            return ipaddress.ip_address(probe.getsockname()[0]) == ipaddress.ip_address(gateway)
+    except (OSError, ValueError):  # ValueError: it has no gateway, or one with a zone
         return False

@@ -41,13 +41,18 @@ class Creation:
                 )
         services = self._scope.services_to_start(project)
         mine = [container for container in containers if container.service in services]
-        is_missing = not services <= {container.service for container in mine}
         is_asleep = not any(container.is_alive for container in mine)
-        if is_missing or (mine and is_asleep and self._is_edited(project, mine)):
+        if not self.is_complete(project, containers) or (
+            mine and is_asleep and self._is_edited(project, mine)
+        ):
             # What runs is left as it is: somebody uses it.
             await self._create(project, Replacing.CHANGED if is_asleep else Replacing.NONE)
             return True
         return False
+
+    def is_complete(self, project: Project, containers: Iterable[Container]) -> bool:
+        """Say whether each service that a start begins has a container."""
+        return self._scope.services_to_start(project) <= {container.service for container in containers}
 
     async def renew(self, project: Project) -> None:
         """Replace all containers, for those whose network or the like has been removed. Raises as `ensure`."""

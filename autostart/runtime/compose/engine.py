@@ -134,6 +134,10 @@ class Engine:
             if not self._followers[key]:
                 del self._followers[key]
 
+    def followers(self, keys: frozenset[str]) -> frozenset[Follower]:
+        """Return who follows any of `keys`."""
+        return frozenset().union(*(self._followers.get(key, ()) for key in keys))
+
     def _on_event(self, event: EngineEvent) -> None:
         told: set[Follower] = set()
         for key in event.keys:

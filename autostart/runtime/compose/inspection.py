@@ -16,7 +16,8 @@ from autostart.runtime.compose.containers import parse_time
 _DEFAULT_CHECK_LIMIT_S = 30.0
 _MAX_OUTPUT_CHARS = 1000
 _EARLY_LINES_S = 0.3
-"""The engine notes a run's beginning after the fact, and a quick failure has printed its reason by then."""
+"""The engine notes a run's beginning after the fact, and a quick failure has printed its reason by then: on a busy
+machine more than this long before. Only used where the end of the run before is not known."""
 
 
 def was_out_of_memory(client: docker.APIClient, container_id: str) -> bool:
@@ -24,23 +25,31 @@ def was_out_of_memory(client: docker.APIClient, container_id: str) -> bool:
     return bool(client.inspect_container(container_id)["State"].get("OOMKilled"))
 
 
-def death_of(client: docker.APIClient, container_id: str, name: str, log_lines: int) -> RuntimeFailure | None:
-    """Return how the container ended, with the last lines of that run; None where it runs."""
+def death_of(
+    client: docker.APIClient, container_id: str, name: str, log_lines: int, ended_before_s: float | None
+) -> RuntimeFailure | None:
+    """Return how the container ended, with the last lines of that run (see `log_tail`); None where it runs."""
     state = client.inspect_container(container_id)["State"]
     if state.get("Running") and not state.get("Restarting"):
         return None
-    tail = log_tail(client, container_id, log_lines)
+    tail = log_tail(client, container_id, log_lines, ended_before_s)
     if state.get("OOMKilled"):
         return OutOfMemory(name, tail)
     return Exited(name, state.get("ExitCode"), tail)
 
 
-def log_tail(client: docker.APIClient, container_id: str, lines: int) -> list[str]:
-    """Return the last `lines` lines that the container's present or latest run printed."""
+def log_tail(
+    client: docker.APIClient, container_id: str, lines: int, ended_before_s: float | None
+) -> list[str]:
+    """Return the last `lines` lines that the container's present or latest run printed.
+
+    `ended_before_s` is when it had ended (0: never) before it was last started here; None where it was not.
+    """
     try:
-        begun_s = parse_time(client.inspect_container(container_id)["State"].get("StartedAt", ""))
-        since_s = begun_s - _EARLY_LINES_S if begun_s else None
-        raw = client.logs(container_id, stdout=True, stderr=True, tail=lines, since=since_s)
+        state = client.inspect_container(container_id)["State"]
+        raw = client.logs(
+            container_id, stdout=True, stderr=True, tail=lines, since=_log_begin(state, ended_before_s)
+        )
     except NotFound:
         return []
     except APIError as exc:
@@ -48,6 +57,20 @@ def log_tail(client: docker.APIClient, container_id: str, lines: int) -> list[st
             return []
         raise
     return [line.rstrip() for line in raw.decode(errors="replace").splitlines()]
+
+
+def _log_begin(state: dict[str, Any], ended_before_s: float | None) -> float | None:
+    """Return since when lines are of the present or latest run, as epoch seconds; None where none has begun."""
+    begun_s = parse_time(state.get("StartedAt", ""))
+    if begun_s is None:
+        return None
+    ended_s = parse_time(state.get("FinishedAt", "")) or 0.0
+    if state.get("Running") and not state.get("Restarting"):
+        return ended_s or None
+    # Which of the two is later says nothing: a quick run's end is often noted as before its beginning (20.10).
+    if ended_before_s is not None and ended_before_s < ended_s:
+        return ended_before_s or None
+    return min(begun_s, ended_s) - _EARLY_LINES_S
 
 
 def has_image(client: docker.APIClient, image: str) -> bool:

@@ -13,10 +13,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from autostart.errors import ComposeDirMissing, ComposeFileInvalid
-from autostart.runtime.compose.variables import interpolate, read_env_file
+from autostart.runtime.compose.files import load, merge, named_files
+from autostart.runtime.compose.variables import read_env_file
 
 _FILES = ("compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml")
 """In the order in which `docker compose` v2 looks for them."""
@@ -80,7 +79,8 @@ class Project:
     is_partial: bool = False
     """True where `include` or `extends` hide services or dependencies from us: ask compose."""
     watched: tuple[Path, ...] = field(default=())
-    """Every file that can change a container: compose files, also those not there yet, .env, env_file."""
+    """Every file that can change a container: compose files, also those not there yet or that others name, .env,
+    env_file."""
 
     @property
     def changed_at_s(self) -> float:
@@ -140,7 +140,7 @@ def read_project(directory: Path, environ: Mapping[str, str] = os.environ) -> Pr
     files = _find_files(directory, variables)
     model: dict[str, Any] = {}
     for path in files:
-        model = _merge(model, _load(path, variables))
+        model = merge(model, load(path, variables))
     return build_project(directory, files, model, variables)
 
 
@@ -162,14 +162,13 @@ def build_project(
     profiles = {name for name in variables.get("COMPOSE_PROFILES", "").split(",") if name}
     services = {}
     possible = (directory / name for name in (*_FILES, *_OVERRIDES, ".env"))
-    watched = [*files, *possible, *(directory / path for path in _included_files(model))]
+    watched = [*files, *possible, *named_files(directory, model, variables)]
     is_partial = bool(model.get("include"))
     for name, raw in raw_services.items():
         if not isinstance(raw, dict):
             raise ComposeFileInvalid(files[0], f"services.{name} must be a mapping")
         try:
             services[name] = _service(name, raw, profiles)
-            watched += [directory / path for path in _referenced_files(raw)]
         except (TypeError, ValueError, AttributeError, KeyError) as exc:
             raise ComposeFileInvalid(files[0], f"services.{name}: {exc}") from exc
         is_partial = is_partial or "extends" in raw
@@ -211,51 +210,6 @@ def _find_files(directory: Path, variables: Mapping[str, str]) -> tuple[Path, ..
     raise ComposeDirMissing(directory, f"it holds no compose file ({', '.join(_FILES)})")
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML with compose's own tags (`!reset`, `!override`), whose values are taken as they stand."""
-
-
-def _untagged(loader: yaml.SafeLoader, _tag: str, node: yaml.Node) -> Any:
-    if isinstance(node, yaml.MappingNode):
-        return loader.construct_mapping(node, deep=True)
-    if isinstance(node, yaml.SequenceNode):
-        return loader.construct_sequence(node, deep=True)
-    return loader.construct_scalar(node) if isinstance(node, yaml.ScalarNode) else None
-
-
-_Loader.add_multi_constructor("!", _untagged)
-
-
-def _load(path: Path, variables: Mapping[str, str]) -> dict[str, Any]:
-    try:
-        model = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 - a SafeLoader
-    except yaml.MarkedYAMLError as exc:
-        line = exc.problem_mark.line + 1 if exc.problem_mark else "?"
-        raise ComposeFileInvalid(path, f"line {line}: {exc.problem or exc.context}") from exc
-    except (yaml.YAMLError, OSError, ValueError) as exc:
-        raise ComposeFileInvalid(path, str(exc)) from exc
-    if not isinstance(model, dict):
-        raise ComposeFileInvalid(path, "it must be a mapping with the key `services`")
-    try:
-        return {key: interpolate(value, variables) for key, value in model.items()}
-    except ValueError as exc:
-        raise ComposeFileInvalid(path, str(exc)) from exc
-
-
-def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """Lay one file over another: mappings key by key, lists one behind the other, the rest replaced."""
-    merged = dict(base)
-    for key, value in over.items():
-        old = merged.get(key)
-        if isinstance(old, dict) and isinstance(value, dict):
-            merged[key] = _merge(old, value)
-        elif isinstance(old, list) and isinstance(value, list) and key != "command":
-            merged[key] = old + value
-        else:
-            merged[key] = value
-    return merged
-
-
 def _service(name: str, raw: dict[str, Any], profiles: set[str]) -> ServiceDefinition:
     replicas = (raw.get("deploy") or {}).get("replicas", raw.get("scale", 1))
     needed = set(raw.get("profiles") or ())
@@ -288,21 +242,6 @@ def _dependencies(raw: dict[str, Any]) -> dict[str, Dependency]:
             Condition(rule.get("condition", Condition.STARTED)), rule.get("required", True)
         )
     return found
-
-
-def _included_files(model: dict[str, Any]) -> Iterator[str]:
-    for entry in model.get("include") or ():
-        paths = entry.get("path") if isinstance(entry, dict) else entry
-        yield from [paths] if isinstance(paths, str) else paths or ()
-
-
-def _referenced_files(raw: dict[str, Any]) -> Iterator[str]:
-    entries = raw.get("env_file") or ()
-    for entry in [entries] if isinstance(entries, str) else entries:
-        yield entry["path"] if isinstance(entry, dict) else entry
-    extends = raw.get("extends")
-    if isinstance(extends, dict) and extends.get("file"):
-        yield extends["file"]
 
 
 def _ports(entry: Any) -> Iterator[PublishedPort]:

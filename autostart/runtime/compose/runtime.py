@@ -10,8 +10,9 @@ import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from autostart.errors import RuntimeFailure, StopFailed, StoppedByHand
+from autostart.errors import CommandFailed, RuntimeFailure, StopFailed, StoppedByHand
 from autostart.runtime.base import Endpoint, HealthResult, Listener, Observation, RunState, StopMethod
 from autostart.runtime.compose import inspection
 from autostart.runtime.compose.actions import ContainerActions, together
@@ -21,9 +22,10 @@ from autostart.runtime.compose.creation import Creation
 from autostart.runtime.compose.engine import Engine
 from autostart.runtime.compose.events import EngineEvent
 from autostart.runtime.compose.failures import EngineRefused
-from autostart.runtime.compose.order import start_order, with_dependencies
-from autostart.runtime.compose.project import Condition, Project
+from autostart.runtime.compose.order import start_order
+from autostart.runtime.compose.project import Project
 from autostart.runtime.compose.scope import Scope
+from autostart.runtime.compose.sequence import StartSequence
 from autostart.runtime.compose.view import ProjectView, Sight
 from autostart.runtime.compose.watch import ContainerWatch
 
@@ -37,8 +39,8 @@ class ComposeRuntime:
     """The compose project in `directory`, behind `port` of this host.
 
     `containers` (names of containers, or of services in the file) must run for it to count as running; empty:
-    all of the project's but one-shots. `is_alone` false says that somebody else looks after the project's
-    other containers (see `Scope`).
+    all of the project's but one-shots. Another runtime that follows the same directory on the same engine, from
+    its `watch` to its `close`, looks after the project's other containers (see `Scope`).
 
     Construction asks nothing: a directory or an engine that is not there is told at use.
     """
@@ -50,26 +52,27 @@ class ComposeRuntime:
         directory: Path,
         containers: Sequence[str],
         port: int,
-        *,
-        is_alone: bool = True,
     ) -> None:
         self.engine = engine
         self._directory = directory
         self._port = port
-        self._scope = Scope(tuple(containers), is_alone)
+        self._directory_keys = frozenset(f"directory:{path}" for path in (directory, directory.resolve()))
+        self._scope = Scope(tuple(containers), self._is_alone)
         self._actions = ContainerActions(engine)
         self._creation = Creation(engine, command, self._scope)
         self._view = ProjectView(engine, command, directory, self._scope)
         self._suspect: Container | None = None
         self._watch: ContainerWatch | None = None
         self._starting: asyncio.Task[Endpoint] | None = None
+        self._stopping: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
         return f"<ComposeRuntime {self._directory} behind port {self._port}>"
 
     async def close(self) -> None:
-        """See `Runtime.close`. The engine is its owner's to close."""
-        await self._end_start()
+        """See `Runtime.close`. A stop under way is finished first. The engine is its owner's to close."""
+        if under_way := self._end_start():
+            await asyncio.wait(under_way)
         self.engine.unfollow(self)
         if self._watch is not None:
             self._watch.close()
@@ -108,11 +111,7 @@ class ComposeRuntime:
         container = self._suspect or next(iter(self._view.needed), None)
         if container is None:
             return []
-        return await self.engine.call(
-            f"reading the log of the container {container.name}",
-            lambda client: inspection.log_tail(client, container.id, lines),
-            limit_s=_LOOK_LIMIT_S,
-        )
+        return await self._actions.log_tail(container, lines)
 
     async def _look(self) -> Sight:
         return self._seen(await self._view.look())
@@ -138,11 +137,13 @@ class ComposeRuntime:
     async def start(self) -> Endpoint:
         """See `Runtime.start`. What has to be created first may take until an image is pulled or built.
 
-        Several at once are one start. It outlives a cancelled caller, and is ended by `stop`: then it raises
-        StoppedByHand to whoever still waits.
+        Several at once are one start, which comes after a stop under way. It outlives a cancelled caller, and is
+        ended by `stop`: then it raises StoppedByHand to whoever still waits.
         """
-        if self._starting is None or self._starting.done():
-            self._starting = asyncio.create_task(self._run_start(), name=f"start {self._directory}")
+        if self._starting is None or self._starting.done() or self._starting.cancelling():
+            self._starting = asyncio.create_task(
+                self._run_start(self._stopping), name=f"start {self._directory}"
+            )
             self._starting.add_done_callback(_look_at_outcome)
         starting = self._starting
         await asyncio.wait({starting})
@@ -150,22 +151,14 @@ class ComposeRuntime:
             raise StoppedByHand
         return starting.result()
 
-    async def _run_start(self) -> Endpoint:
+    async def _run_start(self, after: asyncio.Task[None] | None) -> Endpoint:
+        if after is not None:
+            await asyncio.wait({after})
         await self._actions.settle()
         self._suspect = None
         sight = await self._look()
         if not sight.runs:
-            if await self._creation.ensure(sight.project, sight.containers):
-                sight = await self._look_at(sight.project)
-            try:
-                await self._start_in_order(sight)
-            except EngineRefused as exc:
-                if exc.status != _NOT_FOUND:
-                    raise
-                # Pruned: its network while it was asleep, or the container itself just now.
-                _log.info("creating the containers of %s again: %s", self._directory, exc)
-                await self._creation.renew(sight.project)
-                await self._start_in_order(await self._look_at(sight.project))
+            await self._bring_up(await self._completed(sight))
             sight = await self._look_at(sight.project)
             for container in self._view.needed:
                 if (
@@ -176,58 +169,61 @@ class ComposeRuntime:
                     raise death
         return self._endpoint(sight)
 
-    async def _start_in_order(self, sight: Sight) -> None:
-        project = sight.project
-        vital = with_dependencies(project, self._scope.needed_services(project))
-        for group in start_order(project, self._scope.services_to_start(project)):
-            await together(
-                self._start_service(sight, service, is_vital=service in vital) for service in group
-            )
-        foreign = set(self._scope.foreign_names(project))
-        await together(
-            self._start_container(container)
-            for container in sight.containers
-            if any(container.answers_to(name) for name in foreign)
-        )
-
-    async def _start_service(self, sight: Sight, service: str, *, is_vital: bool) -> None:
+    async def _completed(self, sight: Sight) -> Sight:
+        """Create what is missing or was edited, and return what there is then."""
         try:
-            for other, dependency in sight.project.services[service].dependencies.items():
-                try:
-                    for container in sight.of_service(other):
-                        await self._wait_for(container, dependency.condition)
-                except RuntimeFailure:
-                    if dependency.required:
-                        raise
-            await together(self._start_container(item) for item in sight.of_service(service))
-        except RuntimeFailure as exc:
-            if is_vital:
-                raise
-            _log.warning("%s: %s does not have to run and did not start: %s", self._directory, service, exc)
-
-    async def _start_container(self, container: Container) -> None:
-        try:
-            # Nobody may connect to its address before this has returned: that costs 0.8 s (DESIGN.md section 7).
-            await self._actions.start(container)
-        except RuntimeFailure:
-            self._suspect = container
+            if not await self._creation.ensure(sight.project, sight.containers):
+                return sight
+        except CommandFailed:
+            now = await self._look_at(sight.project)
+            was_missing = not self._creation.is_complete(sight.project, sight.containers)
+            if was_missing and self._creation.is_complete(sight.project, now.containers):
+                return now  # somebody has brought it up at the same time
             raise
+        return await self._look_at(sight.project)
 
-    async def _wait_for(self, container: Container, condition: Condition) -> None:
-        try:
-            await self._actions.wait_for(container, condition)
-        except RuntimeFailure:
-            self._suspect = container
-            raise
+    async def _bring_up(self, sight: Sight) -> None:
+        """Start everything; what somebody has removed meanwhile or while it was asleep is created again."""
+        sequence = StartSequence(self._scope, self._actions, self._blame)
+        is_completed = False
+        while True:
+            try:
+                return await sequence.run(sight)
+            except EngineRefused as exc:
+                if exc.status != _NOT_FOUND:
+                    raise
+                _log.info("creating the containers of %s again: %s", self._directory, exc)
+            before = {container.id for container in sight.containers}
+            sight = await self._look_at(sight.project)
+            if sight.runs:  # somebody has brought it up again himself
+                return None
+            if is_completed or before <= {container.id for container in sight.containers}:
+                # Not the container is gone, but its network or the like.
+                await self._creation.renew(sight.project)
+                return await sequence.run(await self._look_at(sight.project))
+            sight = await self._completed(sight)
+            is_completed = True
+
+    def _blame(self, container: Container) -> None:
+        self._suspect = container
 
     # --- stopping ------------------------------------------------------------------------------------
 
     async def stop(self, method: StopMethod, grace_s: float) -> None:
         """See `Runtime.stop`. In reverse order of the start; `grace_s` is for all containers together.
 
-        Ends a start that is under way. A compose file that cannot be read does not keep the containers up.
+        Ends a start that is under way. Outlives a cancelled caller: half a project would be left up. A compose
+        file that cannot be read does not keep the containers up.
         """
-        await self._end_start()
+        self._stopping = asyncio.create_task(
+            self._run_stop(self._end_start(), method, grace_s), name=f"stop {self._directory}"
+        )
+        self._stopping.add_done_callback(_look_at_outcome)
+        await asyncio.shield(self._stopping)
+
+    async def _run_stop(self, after: set[asyncio.Task[Any]], method: StopMethod, grace_s: float) -> None:
+        if after:
+            await asyncio.wait(after)
         await self._actions.settle()
         sight = self._seen(await self._view.look_at_all())
         project = sight.project
@@ -248,10 +244,11 @@ class ComposeRuntime:
         if failure is not None:
             await self._confirm_stop(project, method, failure)
 
-    async def _end_start(self) -> None:
+    def _end_start(self) -> set[asyncio.Task[Any]]:
+        """End a start under way; return what is still to be waited for, a stop under way included."""
         if self._starting is not None:
             self._starting.cancel()
-            await asyncio.wait({self._starting})
+        return {task for task in (self._starting, self._stopping) if task is not None}
 
     async def _confirm_stop(self, project: Project, method: StopMethod, failure: RuntimeFailure) -> None:
         """Raise StopFailed unless everything has ended in spite of `failure` (it was removed meanwhile, say)."""
@@ -269,30 +266,33 @@ class ComposeRuntime:
     def watch(self, listener: Listener) -> None:
         """See `Runtime.watch`. Starts the engine's reader of events where it does not run yet."""
         self._watch = ContainerWatch(
-            listener, lambda: max(1, len(self._view.needed)), self._was_out_of_memory
+            listener, lambda: max(1, len(self._view.needed)), self._is_starting, self._was_out_of_memory
         )
-        places = {f"directory:{path}" for path in (self._directory, self._directory.resolve())}
-        self.engine.follow(self, frozenset(places | {f"name:{name}" for name in self._scope.names}))
+        self.engine.follow(self, self._directory_keys | {f"name:{name}" for name in self._scope.names})
 
     def on_engine_event(self, event: EngineEvent) -> None:
         """Take an event of one of the project's containers; those that need not run are nobody's concern."""
-        if self._watch is not None and self._is_needed(event):
+        if self._watch is None:
+            return
+        project = self._view.project
+        if self._scope.must_run(project, event.container, event.service):
             if event.action == "die":
                 dead = (item for item in self._view.needed if item.id == event.container_id)
                 self._suspect = next(dead, self._suspect)
             self._watch.on_event(event)
+        elif event.action == "start" and project is not None and event.service not in project.services:
+            self._watch.resync()  # the file was edited, and somebody has brought it up
 
     def on_engine_connected(self) -> None:
         """Pass on that everything has to be compared afresh."""
         if self._watch is not None:
             self._watch.resync()
 
-    def _is_needed(self, event: EngineEvent) -> bool:
-        if self._view.project is None:
-            return not self._scope.names or bool({event.container, event.service} & set(self._scope.names))
-        return event.container in self._scope.foreign_names(self._view.project) or (
-            event.service in self._scope.needed_services(self._view.project)
-        )
+    def _is_alone(self) -> bool:
+        return self.engine.followers(self._directory_keys) <= {self}
+
+    def _is_starting(self) -> bool:
+        return self._starting is not None and not self._starting.done()
 
     async def _was_out_of_memory(self, container_id: str) -> bool:
         return await self.engine.call(
@@ -302,6 +302,6 @@ class ComposeRuntime:
         )
 
 
-def _look_at_outcome(task: asyncio.Task[Endpoint]) -> None:
+def _look_at_outcome(task: asyncio.Task[Any]) -> None:
     if not task.cancelled():
         task.exception()  # looked at, for callers that have gone

@@ -1,6 +1,6 @@
 """Which of a project's containers are meant: those that must run, those to start, those to stop. Pure."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from autostart.runtime.compose.containers import Container
@@ -12,17 +12,18 @@ from autostart.runtime.compose.project import Project
 class Scope:
     """What one runtime looks after.
 
-    | `names`, `is_alone` | must run                   | started                      | stopped       |
-    |---------------------|----------------------------|------------------------------|---------------|
-    | none                | all but one-shots          | all                          | all           |
-    | some, alone         | those                      | all                          | all           |
-    | some, not alone     | those                      | those and what they wait for | those         |
+    | `names`, `is_alone()` | must run                 | started                      | stopped       |
+    |-----------------------|--------------------------|------------------------------|---------------|
+    | none                  | all but one-shots        | all                          | all           |
+    | some, alone           | those                    | all                          | all           |
+    | some, not alone       | those                    | those and what they wait for | those         |
 
     `names` are of containers or of services in the compose file. "All" leaves out profiles that are not active.
+    Whether it is alone with the project is asked each time: somebody else may come, or go.
     """
 
     names: tuple[str, ...] = ()
-    is_alone: bool = True
+    is_alone: Callable[[], bool] = lambda: True
 
     def needed_services(self, project: Project) -> list[str]:
         """Return the services whose containers must run."""
@@ -34,10 +35,16 @@ class Scope:
         """Return those of `names` that the compose file does not know."""
         return [name for name in self.names if project.service_of(name) is None]
 
+    def must_run(self, project: Project | None, container: str, service: str) -> bool:
+        """Say whether a container with these names must run; a guess while no `project` was read."""
+        if project is None:
+            return not self.names or container in self.names or service in self.names
+        return container in self.foreign_names(project) or service in self.needed_services(project)
+
     def services_to_start(self, project: Project) -> set[str]:
         """Return the services that a start begins, dependencies included."""
         named = with_dependencies(project, self.needed_services(project))
-        return named if self.names and not self.is_alone else named | set(_enabled(project))
+        return named if self.names and not self.is_alone() else named | set(_enabled(project))
 
     def needed(self, project: Project, containers: Sequence[Container]) -> list[Container] | None:
         """Return the containers that must run; None where one of them does not exist, or none is known."""
@@ -56,7 +63,7 @@ class Scope:
 
     def to_stop(self, project: Project, containers: Iterable[Container]) -> list[Container]:
         """Return the containers that a stop ends."""
-        if self.is_alone or not self.names:
+        if self.is_alone() or not self.names:
             return list(containers)
         services = set(self.needed_services(project))
         return [

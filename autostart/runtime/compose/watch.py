@@ -2,7 +2,8 @@
 
 | Docker's event         | what it becomes                                                              |
 |------------------------|------------------------------------------------------------------------------|
-| start, unpause         | STARTED, once everything that has to run does                                |
+| start, unpause         | STARTED, once everything that has to run does; RESYNC before that, unless we |
+|                        | start it ourselves: by now it may be all, in an edited compose file          |
 | kill (ending signal)   | remembered: the death that follows was asked for by somebody                 |
 | oom                    | remembered: the death that follows was for want of memory                    |
 | die                    | DIED                                                                         |
@@ -27,16 +28,22 @@ AskOutOfMemory = Callable[[str], Awaitable[bool]]
 class ContainerWatch:
     """Turns the events of the containers that have to run into RuntimeEvents, in their order.
 
-    `needed` returns how many must run for the thing to run. An exit code 137 that nobody asked for and no oom
+    `needed` returns how many must run for the thing to run, as last seen; `is_starting` says whether it is we who
+    start them. An exit code 137 that nobody asked for and no oom
     event explains is looked up with `ask_out_of_memory` (with cgroup v2 the oom event may come late);
     events behind it wait for the answer.
     """
 
     def __init__(
-        self, listener: Listener, needed: Callable[[], int], ask_out_of_memory: AskOutOfMemory
+        self,
+        listener: Listener,
+        needed: Callable[[], int],
+        is_starting: Callable[[], bool],
+        ask_out_of_memory: AskOutOfMemory,
     ) -> None:
         self._listener = listener
         self._needed = needed
+        self._is_starting = is_starting
         self._ask_out_of_memory = ask_out_of_memory
         self._up: set[str] = set()
         self._paused: set[str] = set()
@@ -96,6 +103,8 @@ class ContainerWatch:
                 self._up.add(container)
                 if len(self._up) >= self._needed():
                     self._listener(RuntimeEvent(Change.STARTED))
+                elif not self._is_starting():
+                    self.resync()
             case "pause":
                 self._up.discard(container)
                 self._paused.add(container)
