@@ -13,6 +13,8 @@ from pathlib import Path
 
 import httpx
 import pytest
+from processes import free_port
+from waiting import block_until
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 _DEADLINE_S = 60
@@ -29,6 +31,11 @@ class WhisperProcess:
     @property
     def log(self) -> str:
         return self.log_path.read_text()
+
+    def lines(self, words: str) -> list[str]:
+        """Wait for lines of the log with these words: the one about a request comes after its answer."""
+        block_until(lambda: words in self.log and self.log.endswith("\n"), lambda: self.log)
+        return [line for line in self.log.splitlines() if words in line]
 
     def get(self, path: str, **kwargs) -> httpx.Response:
         return httpx.get(self.url + path, timeout=_DEADLINE_S, **kwargs)
@@ -64,11 +71,9 @@ def start_whisper(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) ->
     started = []
 
     def start(**environment: str) -> WhisperProcess:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        port = free_port()
         log_path = tmp_path_factory.mktemp("whisper") / "log"
-        own = re.compile(r"WHISPER_|HF_|MAX_UPLOAD|SHUTDOWN_TIMEOUT|LOG_LEVEL|HOST$|PORT$")
+        own = re.compile(r"WHISPER_|HF_|MAX_UPLOAD|MAX_AUDIO|SHUTDOWN_TIMEOUT|LOG_LEVEL|HOST$|PORT$")
         clean = {name: value for name, value in os.environ.items() if not own.match(name)}
         with log_path.open("wb") as log:
             process = subprocess.Popen(

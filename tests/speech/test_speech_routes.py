@@ -97,7 +97,7 @@ def test_one_log_line_a_request_and_nothing_of_its_content(whisper, recording):
     whisper.transcribe(
         {"prompt": "SECRETPROMPT"}, files={"file": ("SECRETNAME.wav", recording)}, headers=headers
     )
-    lines = [line for line in whisper.log.splitlines() if "request_id=log-line-test" in line]
+    lines = whisper.lines("request_id=log-line-test")
     assert len(lines) == 1
     for part in ("status=200", "path=/v1/audio/transcriptions", "audio_s=5.30", "speed=", "language=en"):
         assert part in lines[0]
@@ -108,5 +108,5 @@ def test_one_log_line_a_request_and_nothing_of_its_content(whisper, recording):
 
 def test_path_cannot_forge_what_the_log_says(whisper):
     whisper.get("/nothing%20status=200%20user=root%0Aevent=forged")
-    line = next(line for line in whisper.log.splitlines() if "forged" in line)
+    line = whisper.lines("forged")[0]
     assert "path=/nothing%20status=200%20user=root%0Aevent=forged status=404 " in line

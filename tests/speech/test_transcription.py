@@ -210,6 +210,22 @@ def test_requests_at_once_are_all_answered_while_health_answers_too(whisper, rec
     assert len({answer.json()["text"] for answer in answers}) == 1
 
 
+def test_recordings_sent_at_once_are_not_mixed(start_whisper):
+    whisper = start_whisper(WHISPER_WORKERS="2")
+    names = ["austen-0870", "austen-0880", "austen-0890"] * 2
+
+    async def transcribe(client, name):
+        file = (EXAMPLES / f"{name}.wav").read_bytes()
+        return (await client.post("/v1/audio/transcriptions", files={"file": file})).json()["text"]
+
+    async def at_once():
+        async with httpx.AsyncClient(base_url=whisper.url, timeout=60) as client:
+            return await asyncio.gather(*(transcribe(client, name) for name in names))
+
+    for name, written in zip(names, asyncio.run(at_once()), strict=True):
+        assert word_error_rate((EXAMPLES / f"{name}.txt").read_text(), written) <= 2 * MAX_WORD_ERROR_RATE
+
+
 def encoded(name, codec, rate, layout):
     """Encode the recording anew at another rate."""
     target = io.BytesIO()

@@ -73,6 +73,6 @@ def test_container_becomes_healthy_transcribes_and_stops_cleanly_without_root(co
     assert "selfish" in response.json()["text"]
     assert container.exec_run("id -u").output.strip() == b"10001"
     assert container.exec_run("touch /cache/model").exit_code == 0
-    container.stop()
+    container.stop(timeout=_DEADLINE_S)
     container.reload()
     assert container.attrs["State"]["ExitCode"] == 0

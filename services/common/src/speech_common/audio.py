@@ -5,6 +5,7 @@ Formats are told by content alone. Playlists are not among them: FFmpeg would op
 """
 
 import io
+import math
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ import av.audio
 import numpy as np
 from numpy.typing import NDArray
 
-from speech_common.errors import TruncatedAudio, UnreadableAudio
+from speech_common.errors import AudioTooLong, TruncatedAudio, UnreadableAudio
 
 SAMPLE_RATE = 16_000
 
@@ -28,6 +29,10 @@ _EXACT_LENGTH = frozenset({"flac", "mov,mp4,m4a,3gp,3g2,mj2", "ogg", "w64"})
 _WAV_OPEN_ENDED_BYTES = 0x7FFFF000  # recorders that write to a pipe announce 0, 2^31-1 or 2^32-1
 # Full scale is 1. A float format may go beyond, but a model makes gibberish of what overflows when squared.
 _LOUDEST = 1e9
+# Beyond these a few kB become hours, or a resampler of gigabytes: 400 kB at 1.8 GHz took 1.9 GB and 30 s.
+_LOWEST_RATE = 1_000
+_HIGHEST_RATE = 1_000_000
+_ROUNDING_S = 0.001
 _SLACK_S = 1.0
 _SLACK_SHARE = 0.02
 
@@ -38,19 +43,20 @@ def check_audio(file: BinaryIO) -> None:
         pass
 
 
-def decode(file: BinaryIO) -> NDArray[np.float32]:
+def decode(file: BinaryIO, max_s: float = math.inf) -> NDArray[np.float32]:
     """Decode the whole of `file`. Blocks; 64 kB of memory per second of audio.
 
-    Raises UnreadableAudio where nothing can be decoded, and TruncatedAudio where the end is missing: a transcript
-    that silently lacks its second half would be worse than none.
+    Raises UnreadableAudio where nothing can be decoded, AudioTooLong as soon as there are more than `max_s` seconds,
+    and TruncatedAudio where the end is missing: a transcript that silently lacks its second half would be worse
+    than none.
     """
     collected = io.BytesIO()
-    for block in decoded_blocks(file):
+    for block in decoded_blocks(file, max_s):
         collected.write(block.data)
     return np.frombuffer(collected.getbuffer(), dtype=np.float32)
 
 
-def decoded_blocks(file: BinaryIO) -> Iterator[NDArray[np.float32]]:
+def decoded_blocks(file: BinaryIO, max_s: float = math.inf) -> Iterator[NDArray[np.float32]]:
     """Decode `file` block by block, in constant memory. Raises as `decode` does, TruncatedAudio after the last."""
     announced_s = _announced_by_wav_s(file)
     samples = 0
@@ -58,7 +64,9 @@ def decoded_blocks(file: BinaryIO) -> Iterator[NDArray[np.float32]]:
         exact = container.format.name in _EXACT_LENGTH
         if announced_s is None and exact and stream.duration and stream.time_base:
             announced_s = float(stream.duration * stream.time_base)
-        for resampled in _resampled(_frames(container, stream)):
+        elif announced_s is None and container.format.name == "matroska,webm" and container.duration:
+            announced_s = container.duration / av.time_base  # a browser's recorder leaves it out
+        for resampled in _resampled(_frames(container, stream, max_s)):
             block = resampled.to_ndarray().reshape(-1).astype(np.float32, copy=False)
             if not np.abs(block).max(initial=0.0) < _LOUDEST:  # false for NaN too
                 raise UnreadableAudio("it holds samples that are no sound, such as NaN")
@@ -101,14 +109,22 @@ def _resampled(frames: Iterator[av.AudioFrame]) -> Iterator[av.AudioFrame]:
         yield from resampler.resample(None)  # what it held back
 
 
-def _frames(container: av.container.InputContainer, stream: av.audio.AudioStream) -> Iterator[av.AudioFrame]:
-    """Yield the frames that can be decoded."""
+def _frames(
+    container: av.container.InputContainer, stream: av.audio.AudioStream, max_s: float
+) -> Iterator[av.AudioFrame]:
+    """Yield the frames that can be decoded, at most `max_s` seconds of them, at a rate that sound has."""
+    heard_s = 0.0
     for packet in container.demux(stream):
         try:
             frames = packet.decode()
         except av.error.InvalidDataError:
             continue  # one broken packet among thousands; if they are many, the length check will tell
         for frame in frames:
+            if not _LOWEST_RATE <= frame.sample_rate <= _HIGHEST_RATE:
+                raise UnreadableAudio(f"{frame.sample_rate} Hz is no rate of sound")
+            heard_s += frame.samples / frame.sample_rate
+            if heard_s > max_s + _ROUNDING_S:
+                raise AudioTooLong(max_s)
             frame.pts = None  # broken time stamps are common in recordings, and mean nothing here
             yield frame
 

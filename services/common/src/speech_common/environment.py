@@ -1,10 +1,13 @@
 """Read settings from environment variables. Imports nothing heavy: it runs before the socket listens."""
 
+import math
 import re
 from collections.abc import Collection, Mapping
 
 _SIZE_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 _DURATION_UNITS_S = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_HIGHEST_SIZE_BYTES = 2**60
+_LONGEST_S = 8760 * 3600.0
 
 
 class SettingError(Exception):
@@ -46,7 +49,7 @@ class Environment:
         value = self.text(name, default)
         match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", value)
         unit = _SIZE_UNITS.get(match[2].upper()) if match else None
-        if match is None or unit is None or float(match[1]) <= 0:
+        if match is None or unit is None or not 1 <= float(match[1]) * unit < _HIGHEST_SIZE_BYTES:
             raise SettingError(name, value, "a size such as 500MB, 4GiB or a number of bytes")
         return int(float(match[1]) * unit)
 
@@ -54,6 +57,9 @@ class Environment:
         """Return seconds from `90s`, `2m`, `1h` or a plain number."""
         value = self.text(name, default)
         match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|)", value)
-        if match is None:
-            raise SettingError(name, value, "a duration such as 90s, 2m or a number of seconds")
-        return float(match[1]) * _DURATION_UNITS_S[match[2]]
+        duration_s = float(match[1]) * _DURATION_UNITS_S[match[2]] if match else math.inf
+        if duration_s > _LONGEST_S:
+            raise SettingError(
+                name, value, "a duration such as 90s, 2m or a number of seconds, at most 8760h"
+            )
+        return duration_s

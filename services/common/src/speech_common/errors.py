@@ -123,6 +123,14 @@ class TruncatedAudio(UnreadableAudio):
         self.decoded_s = decoded_s
 
 
+class AudioTooLong(UnreadableAudio):
+    """The recording lasts longer than the limit, however few bytes it came in."""
+
+    def __init__(self, limit_s: float) -> None:
+        super().__init__(f"it lasts longer than the limit of {limit_s:g} s (set by MAX_AUDIO)")
+        self.limit_s = limit_s
+
+
 class BodyTooLarge(SpeechError):
     """The body is over the limit. `size_bytes` is None where it was sent without a length."""
 

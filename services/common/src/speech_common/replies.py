@@ -39,6 +39,7 @@ REPLIES: dict[type[errors.SpeechError], Reply] = {
     errors.EmptyFile: Reply(400, _INVALID, "empty_file"),
     errors.UnreadableAudio: Reply(400, _INVALID, "invalid_audio"),
     errors.TruncatedAudio: Reply(400, _INVALID, "truncated_audio"),
+    errors.AudioTooLong: Reply(400, _INVALID, "audio_too_long"),
     errors.UnknownModel: Reply(404, _INVALID, "model_not_found"),
     errors.BodyTooLarge: Reply(413, _INVALID, "body_too_large"),
     errors.ModelLoading: Reply(503, _SERVER, "model_loading"),

@@ -84,11 +84,12 @@ def _serve(settings: Settings, engine: "Engine", listener: socket.socket) -> boo
     import uvloop
 
     from whisper_server.api import create_app
+    from whisper_server.wire import HttpProtocol
 
     server = uvicorn.Server(
         uvicorn.Config(
             create_app(settings, engine),
-            http="httptools",
+            http=HttpProtocol,
             ws="none",
             lifespan="off",
             log_config=None,

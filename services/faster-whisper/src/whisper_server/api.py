@@ -15,6 +15,7 @@ from speech_common.errors import UnknownModel
 from speech_common.formats import Granularity, ResponseFormat, render
 from speech_common.forms import read_form
 from speech_common.health import Readiness, install_health_routes
+from speech_common.presence import while_connected
 from speech_common.replies import install_error_handlers
 from starlette.types import ASGIApp
 
@@ -51,7 +52,7 @@ def create_app(settings: Settings, engine: Engine) -> ASGIApp:
         async with await read_form(request, settings.max_upload_bytes) as form:
             wanted = transcription_request(form, task=task)
             refuse_unknown_model(wanted.model)
-            transcript = await engine.transcribe(form.file(), wanted.options)
+            transcript = await while_connected(request, engine.transcribe(form.file(), wanted.options))
         note(
             request.scope,
             model=settings.model_name,

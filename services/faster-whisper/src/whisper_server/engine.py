@@ -1,7 +1,7 @@
 """The loaded model and the threads that use it.
 
-Owns the loading thread and the worker threads; knows neither HTTP nor forms. Imports the heavy libraries (0.3 s). The event loop only ever waits for
-their futures. States go one way, and the load future is the state:
+Owns the loading thread and the worker threads; knows neither HTTP nor forms. Imports the heavy libraries (0.3 s).
+The event loop only ever waits for their futures. States go one way, and the load future is the state:
 
 | state   | the load ends well | the load fails | a request                       |
 |---------|--------------------|----------------|---------------------------------|
@@ -20,13 +20,14 @@ from enum import StrEnum
 from typing import BinaryIO
 
 import faster_whisper.transcribe
-from faster_whisper import WhisperModel
 from speech_common.audio import SAMPLE_RATE, check_audio, decode
 from speech_common.errors import InvalidValue, ModelLoading, ModelUnavailable, UnsupportedField
 from speech_common.transcript import Segment, Transcript, Word
 
 from whisper_server import models
+from whisper_server.model import Model
 from whisper_server.settings import Settings
+from whisper_server.silence import is_invented
 
 _log = logging.getLogger("whisper")
 _RETRY_AFTER_S = 5
@@ -64,7 +65,7 @@ class Engine:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._load: Future[WhisperModel] = Future()
+        self._load: Future[Model] = Future()
         self._workers = ThreadPoolExecutor(settings.workers, thread_name_prefix="transcribe")
 
     def start_loading(self) -> None:
@@ -107,13 +108,18 @@ class Engine:
         """Transcribe `file` when a worker is free.
 
         Raises ModelLoading, ModelUnavailable, UnreadableAudio, or a FieldError for a language or a translation that
-        this model is not made for.
+        this model is not made for. Cancelling takes it out of the queue, or frees the worker at the next window of
+        30 s.
         """
         await self.wait_until_loaded()
         # Before queueing, so that a broken file is told at once and not after an hour of someone else's audio.
         self._refuse_what_the_model_lacks(options)
         await asyncio.to_thread(check_audio, file)
-        return await asyncio.wrap_future(self._workers.submit(self._transcribe, file, options))
+        gone = threading.Event()
+        try:
+            return await asyncio.wrap_future(self._workers.submit(self._transcribe, file, options, gone))
+        finally:
+            gone.set()  # only a cancelled call leaves the worker something to do, and nobody waits for that
 
     def _refuse_what_the_model_lacks(self, options: Options) -> None:
         model = self._load.result()
@@ -148,25 +154,29 @@ class Engine:
             )
             self._load.set_result(model)
 
-    def _transcribe(self, file: BinaryIO, options: Options) -> Transcript:
-        """Decode and transcribe, in a worker thread."""
-        samples = decode(file)
-        segments, info = self._load.result().transcribe(
-            samples,
-            language=options.language,
-            task=options.task,
-            initial_prompt=options.prompt,
-            hotwords=options.hotwords,
-            temperature=options.temperature or list(_FALLBACK_TEMPERATURES),
-            beam_size=options.beam_size,
-            vad_filter=options.vad_filter,
-            word_timestamps=options.word_timestamps,
-        )
+    def _transcribe(self, file: BinaryIO, options: Options, gone: threading.Event) -> Transcript:
+        """Decode and transcribe, in a worker thread. Raises Abandoned once `gone` is set."""
+        samples = decode(file, self._settings.max_audio_s)
+        _log.debug("event=transcription_begins audio_s=%.2f", samples.size / SAMPLE_RATE)
+        model = self._load.result()
+        with model.abandoned_by(gone):
+            segments, info = model.transcribe(
+                samples,
+                language=options.language,
+                task=options.task,
+                initial_prompt=options.prompt,
+                hotwords=options.hotwords,
+                temperature=options.temperature or list(_FALLBACK_TEMPERATURES),
+                beam_size=options.beam_size,
+                vad_filter=options.vad_filter,
+                word_timestamps=options.word_timestamps,
+            )
+            spoken = [one for one in segments if not is_invented(one.text, samples, one.start, one.end)]
         return Transcript(
             task=options.task,
             language="en" if options.task == "translate" else info.language,
             duration_s=samples.size / SAMPLE_RATE,
-            segments=tuple(_segment(number, segment) for number, segment in enumerate(segments)),
+            segments=tuple(_segment(number, segment) for number, segment in enumerate(spoken)),
         )
 
 

@@ -8,21 +8,22 @@ import os
 from pathlib import Path
 
 import ctranslate2
-from faster_whisper import WhisperModel
 
 # A private table, but the only one there is; the sizes are not all in one owner's hands.
 from faster_whisper.utils import _MODELS as _REPOSITORIES
 
+from whisper_server.model import Model
 from whisper_server.settings import Settings, is_directory_name
 
 _HUB_FILES = ["config.json", "preprocessor_config.json", "model.bin", "tokenizer.json", "vocabulary.*"]
+_MAY_NOT_READ = f"user {os.getuid()}, as whom this server runs, may not read it (chmod -R a+rX)"
 
 
 class ModelError(Exception):
     """The model cannot be loaded. The message names the cause and what to do."""
 
 
-def load(settings: Settings) -> WhisperModel:
+def load(settings: Settings) -> Model:
     """Load the configured model, downloading it first if need be. Blocks for as long. Raises ModelError."""
     directory = _local_directory(settings.model) or _download(settings.model)
     _check(directory)
@@ -33,7 +34,7 @@ def load(settings: Settings) -> WhisperModel:
     if compute_type == "auto":
         compute_type = "float16" if device == "cuda" else "int8"
     try:
-        return WhisperModel(
+        return Model(
             str(directory),
             device=device,
             compute_type=compute_type,
@@ -48,7 +49,13 @@ def load(settings: Settings) -> WhisperModel:
 def _local_directory(model: str) -> Path | None:
     """Return the model's directory if it is on this machine: as named, or in the hub's cache."""
     if is_directory_name(model):
-        directory = Path(model).expanduser()
+        directory = Path(os.path.expanduser(model))  # noqa: PTH111 -- Path's own raises for an unknown user
+        try:
+            directory.stat()
+        except PermissionError as exc:
+            raise ModelError(f"WHISPER_MODEL={model}: {_MAY_NOT_READ}") from exc
+        except OSError:
+            pass
         if not directory.is_dir():
             raise ModelError(f"WHISPER_MODEL={model}: there is no such directory")
         return directory
@@ -103,7 +110,10 @@ def _hub_cache() -> Path:
 
 
 def _check(directory: Path) -> None:
-    missing = _missing_files(directory)
+    try:
+        missing = _missing_files(directory)
+    except PermissionError as exc:
+        raise ModelError(f"{directory}: {_MAY_NOT_READ}") from exc
     if missing:
         raise ModelError(
             f"{directory} is not a Whisper model in CTranslate2 format: {', '.join(missing)} missing. "

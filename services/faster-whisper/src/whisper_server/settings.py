@@ -45,6 +45,8 @@ class Settings:
     """WHISPER_LOAD_WAIT: how long a request waits for the model, then 503. Default 2m."""
     max_upload_bytes: int
     """MAX_UPLOAD: the largest request body. Default 500MB."""
+    max_audio_s: float
+    """MAX_AUDIO: the longest recording; one hour takes about 1 GB of memory. Default 4h."""
     shutdown_s: float
     """SHUTDOWN_TIMEOUT: how long open requests may take to end after SIGTERM. Default 5s."""
     host: str
@@ -68,6 +70,7 @@ class Settings:
             workers=env.integer("WHISPER_WORKERS", 1, 1, 64),
             load_wait_s=env.duration_s("WHISPER_LOAD_WAIT", "2m"),
             max_upload_bytes=env.size_bytes("MAX_UPLOAD", "500MB"),
+            max_audio_s=env.duration_s("MAX_AUDIO", "4h"),
             shutdown_s=env.duration_s("SHUTDOWN_TIMEOUT", "5s"),
             host=env.text("HOST", "127.0.0.1"),
             port=env.integer("PORT", 8001, 0, 65535),
@@ -82,11 +85,14 @@ class Settings:
 
 def is_directory_name(model: str) -> bool:
     """Tell whether WHISPER_MODEL means a directory: an existing one, or spelt like a path."""
-    return model.startswith(("/", ".", "~")) or Path(model).is_dir()
+    return model.startswith(("/", ".", "~")) or os.path.isdir(model)  # noqa: PTH112 -- Path's raises if it may not look
 
 
 def _name_of(model: str) -> str:
-    return Path(model).expanduser().resolve().name if is_directory_name(model) else model
+    # Not Path's own expanduser, which raises for a user that does not exist.
+    if not is_directory_name(model):
+        return model
+    return Path(os.path.realpath(os.path.expanduser(model))).name  # noqa: PTH111
 
 
 def _available_cpus() -> int:
