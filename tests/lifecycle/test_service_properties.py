@@ -5,7 +5,7 @@ Hypothesis draws the orders; after every step the invariants of DESIGN.md sectio
 
 import asyncio
 import contextlib
-from collections import Counter
+from collections import defaultdict
 
 from fakes import Clock, FakeRuntime, service_config
 from hypothesis import given, settings
@@ -64,12 +64,11 @@ class World:
         self.wrong: list[str] = []
         self.open: dict[asyncio.Task, asyncio.Event] = {}
         self.by_hand: list[asyncio.Task] = []
-        self.forced = 0
         self.in_start = 0
         self.told: dict[str, errors.RuntimeFailure] = {}
         """What each request that waited for a start has to hear of its failure."""
-        self.using: Counter[int] = Counter()
-        """How many requests are open on each port that it has listened on."""
+        self.using: dict[int, set[str]] = defaultdict(set)
+        """The requests that are open on each port that it has listened on, less those that a stop by force gave up."""
         self.service = Service(
             "whisper.test", service_config(idle_timeout=10), self.runtime, emit=self.emit, clock=self.clock
         )
@@ -85,7 +84,7 @@ class World:
                 self.in_start -= 1
 
         async def watched_stop(method, grace_s):
-            if self.runtime.running and self.using[self.runtime.endpoint.port] and not self.forced:
+            if self.runtime.running and self.using[self.runtime.endpoint.port]:
                 self.wrong.append("a stop under an open request")
             await plain_stop(method, grace_s)
 
@@ -104,11 +103,11 @@ class World:
         name = f"request {id(done)}"
         try:
             async with self.service.lease(name) as lease:
-                self.using[lease.endpoint.port] += 1
+                self.using[lease.endpoint.port].add(name)
                 try:
                     await done.wait()
                 finally:
-                    self.using[lease.endpoint.port] -= 1
+                    self.using[lease.endpoint.port].discard(name)
         except (errors.StartFailed, errors.StartHeldOff) as refused:
             if self.told.get(name, refused.failure) is not refused.failure:
                 self.wrong.append("a waiter was told of another failure")
@@ -160,12 +159,10 @@ class World:
             await asyncio.sleep(0)
 
     async def stop(self, force: bool) -> None:
-        self.forced += force
-        try:
-            with contextlib.suppress(errors.InUse, errors.RuntimeFailure):
-                await self.service.stop(force=force)
-        finally:
-            self.forced -= force
+        if force:
+            self.using.clear()
+        with contextlib.suppress(errors.InUse, errors.RuntimeFailure):
+            await self.service.stop(force=force)
 
     async def start(self) -> None:
         with contextlib.suppress(errors.StartFailed, errors.StartHeldOff):
