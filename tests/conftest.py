@@ -9,8 +9,14 @@ from hypothesis import HealthCheck, settings
 
 from autostart.errors import RuntimeFailure
 
-# How long an example takes says something of the machine, and nothing of what is tested.
-settings.register_profile("autostart", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# How long an example takes says something of the machine, and nothing of what is tested. CI draws the same examples
+# for the same code, as hypothesis does there by itself: the hunt for new ones goes on where somebody looks.
+settings.register_profile(
+    "autostart",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    derandomize="CI" in os.environ,
+)
 settings.load_profile("autostart")
 
 

@@ -97,7 +97,8 @@ class World:
                     self.wrong.append(f"idle stop over {len(leases)} leases")
             case events.StartFailed(failure=failure):
                 waiting = (lease for lease in self.service.snapshot().leases if lease.endpoint is None)
-                self.told |= {lease.by: failure for lease in waiting}
+                for lease in waiting:  # the next start may have failed before they hear of this one
+                    self.told.setdefault(lease.by, failure)
 
     async def request(self, done: asyncio.Event) -> str:
         name = f"request {id(done)}"
