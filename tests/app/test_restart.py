@@ -3,6 +3,7 @@
 import os
 import socket
 import threading
+from contextlib import contextmanager
 
 import httpx
 import pytest
@@ -54,40 +55,44 @@ def test_ten_restarts_fail_no_post_where_the_sockets_are_handed_over(tmp_path, k
     assert set(client.answers) == {len(body)}
 
 
-def test_a_request_that_comes_on_a_kept_connection_while_draining_is_answered_and_hears_that_it_was_the_last(
-    tmp_path,
-):
-    gateway = Gateway(tmp_path)
-    with socket.create_server(("127.0.0.1", gateway.port)) as listener:
-        gateway.start(listener)
-        with httpx.Client(base_url=f"http://127.0.0.1:{gateway.port}", headers={"Host": HOST}) as kept:
-            kept.get("/pid")
-            answers = []
-            slow = threading.Thread(target=lambda: answers.append(gateway.get(gateway.slow)))
-            slow.start()
-            gateway.until(gateway.is_in_use)
-            gateway.process.terminate()
-            gateway.until(lambda: "draining" in gateway.log.read_text())
-            last = kept.get("/pid")
-            gateway.let_go()
-        slow.join()
-        assert gateway.process.wait(30) == 0
-    assert (last.status_code, last.headers["Connection"]) == (200, "close")
-    assert [answer.status_code for answer in answers] == [200]
-
-
-def test_without_sockets_of_systemd_a_request_that_comes_while_draining_is_told_to_come_again(tmp_path):
-    gateway = Gateway(tmp_path)
-    gateway.start()
+@contextmanager
+def draining(gateway: Gateway):
+    """Tell it to end while a request is open, which is let go, and has to be answered, after the body."""
     answers = []
     slow = threading.Thread(target=lambda: answers.append(gateway.get(gateway.slow)))
     slow.start()
     gateway.until(gateway.is_in_use)
     gateway.process.terminate()
     gateway.until(lambda: "draining" in gateway.log.read_text())
-    refused = gateway.get("/pid")
-    gateway.let_go()
-    slow.join()
-    assert gateway.process.wait(30) == 0
+    try:
+        yield
+    finally:
+        gateway.let_go()
+        slow.join()
+        assert gateway.process.wait(30) == 0
+    assert [answer.status_code for answer in answers] == [200]
+
+
+def test_a_request_that_comes_on_a_kept_connection_while_draining_is_answered_and_hears_that_it_was_the_last(
+    tmp_path,
+):
+    gateway = Gateway(tmp_path)
+    url = f"http://127.0.0.1:{gateway.port}"
+    with (
+        socket.create_server(("127.0.0.1", gateway.port)) as listener,
+        httpx.Client(base_url=url, headers={"Host": HOST}) as kept,
+    ):
+        gateway.start(listener)
+        kept.get("/pid")
+        with draining(gateway):
+            last = kept.get("/pid")
+    assert (last.status_code, last.headers["Connection"]) == (200, "close")
+
+
+def test_without_sockets_of_systemd_a_request_that_comes_while_draining_is_told_to_come_again(tmp_path):
+    gateway = Gateway(tmp_path)
+    gateway.start()
+    with draining(gateway):
+        refused = gateway.get("/pid")
     assert (refused.status_code, refused.json()["error"]["code"]) == (503, "shutting_down")
     assert "Retry-After" in refused.headers
