@@ -4,10 +4,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 RUNTIME ?= process
-PYTEST_ARGS ?=
+WORDS ?=
+# Much of the suite waits for other programs: two tests at once take two thirds of the time on two cores.
+PYTEST_ARGS ?= -n 2 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench docs lock clean
+.PHONY: help demo test lint breaks bench docs lock clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -23,6 +25,9 @@ lint: $(VENV)/.test ## ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/mypy --config-file services/faster-whisper/pyproject.toml
+
+breaks: $(VENV)/.test ## break the code on purpose, and see the tests notice (WORDS="lifecycle …")
+	$(BIN)/python tests/breaking.py $(WORDS)
 
 bench: $(VENV)/.test ## print the tables of docs/benchmarks.md
 	$(BIN)/python -m bench

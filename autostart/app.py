@@ -27,6 +27,7 @@ from autostart.metrics import Metrics
 from autostart.notify import Notifier, listening_sockets
 from autostart.proxy.events import RequestEvent
 from autostart.proxy.handler import Proxy, Route
+from autostart.proxy.server import Patience
 from autostart.runtime.base import Runtime
 from autostart.runtime.process import ProcessRuntime
 from autostart.words import counted
@@ -44,6 +45,11 @@ _ADOPTION_LIMIT_S = 2.0
 is started without effect; but a service may be told as asleep that is not."""
 _LINGER_S = 1.0
 """How long kept connections stay open at the end, for a request that is on its way to be answered."""
+_FIXED_OPTIONS = (
+    *("listen", "admin", "state_file", "spool_dir", "spool_size", "trusted_proxies"),
+    *("header_timeout", "keep_alive_timeout"),
+)
+"""What a reload leaves as it is."""
 
 
 class App:
@@ -76,6 +82,7 @@ class App:
             trusted_proxies=config.trusted_proxies,
             spool_dir=config.spool_dir,
             spool_size=config.spool_size,
+            patience=Patience(config.header_timeout, config.keep_alive_timeout),
             emit=self._on_request,
         )
         self._admin = AdminServer(
@@ -206,7 +213,7 @@ class App:
                 self._notifier.ready(counted(len(self._fleet.services), "service"))
 
     async def _apply(self, config: Config) -> None:
-        for option in ("listen", "admin", "state_file", "spool_dir", "spool_size", "trusted_proxies"):
+        for option in _FIXED_OPTIONS:
             if getattr(config, option) != getattr(self.config, option):
                 _log.warning("option=%s changed, which takes effect with a restart", option)
         self.config = config
@@ -259,6 +266,8 @@ class App:
         if not ended.done():
             why = "interrupted again" if cut.done() else "drain limit reached"
             _log.warning("%s: open requests are cut", why)
+            await self._proxy.sockets.close(_FLUSH_LIMIT_S)
+            self._proxy.cut_answers()
         ended.cancel()
         cut.cancel()
 

@@ -79,6 +79,7 @@ async def check(path: Path, engine: Engine | None = None) -> Report:
     if config.auth is not None:
         _check_auth("auth", config.auth, found)
     for host, service in config.services.items():
+        _check_busy(f"services.{host}", service, found)
         if isinstance(service.auth, Auth):
             _check_auth(f"services.{host}.auth", service.auth, found)
         if isinstance(service.runtime, ProcessRuntime):
@@ -188,6 +189,18 @@ def _check_auth(where: str, auth: Auth, found: _Findings) -> None:
 
 
 # --- what runs the services -------------------------------------------------------------------------
+
+
+def _check_busy(where: str, service: Service, found: _Findings) -> None:
+    options = {"busyPath": service.busy_path, "busyCpuPercent": service.busy_cpu_percent}
+    if service.idle_timeout == float("inf"):
+        for option, value in options.items():
+            if value is not None:
+                found.warn(f"{where}.{option}", 'means nothing where idleTimeout is "never"')
+    most = 100 * (os.cpu_count() or 1)
+    if service.busy_cpu_percent is not None and service.busy_cpu_percent >= most:
+        message = f"it can never be above {service.busy_cpu_percent:g}: all of this machine's CPU is {most}"
+        found.warn(f"{where}.busyCpuPercent", message, "what it uses while it works; 100 is one whole core")
 
 
 def _check_process(where: str, runtime: ProcessRuntime, found: _Findings) -> None:

@@ -19,6 +19,7 @@ from autostart.errors import InternalFailure, RuntimeFailure
 from autostart.lifecycle import events
 from autostart.proxy.events import RequestEvent, WebSocketOpened
 from autostart.runtime.base import Change
+from autostart.sink import Sink
 from autostart.words import printable
 
 _lifecycle = logging.getLogger("autostart.lifecycle")
@@ -45,13 +46,14 @@ def setup(level: str, stream: TextIO | None = None) -> None:
     time and level in words when it is not.
     """
     stream = stream or sys.stderr
-    handler = logging.StreamHandler(stream)
-    handler.setFormatter(_JournalLines() if _is_journal(stream) else _TerminalLines())
     root = logging.getLogger()
-    for old in root.handlers[:]:
-        if isinstance(old.formatter, _Lines):
+    ours = [handler for handler in root.handlers if isinstance(handler.formatter, _Lines)]
+    if not any(isinstance(handler, Sink) and handler.stream is stream for handler in ours):
+        for old in ours:
             root.removeHandler(old)
-    root.addHandler(handler)
+        handler = _make_handler(stream)
+        handler.setFormatter(_JournalLines() if _is_journal(stream) else _TerminalLines())
+        root.addHandler(handler)
     root.setLevel(level.upper())
     for name, least in _QUIETED.items():
         logging.getLogger(name).setLevel(max(least, root.level))
@@ -60,6 +62,13 @@ def setup(level: str, stream: TextIO | None = None) -> None:
     logging._srcfile = None  # noqa: SLF001 - the documented way
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging.captureWarnings(True)
+
+
+def _make_handler(stream: TextIO) -> logging.Handler:
+    try:
+        return Sink(stream)
+    except (OSError, ValueError):  # no file, but something in memory
+        return logging.StreamHandler(stream)
 
 
 def _is_journal(stream: TextIO) -> bool:

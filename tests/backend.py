@@ -1,9 +1,12 @@
 """A small HTTP service for tests that need one in a process of its own: `python backend.py PORT`.
 
 GET /pid answers its process id, /headers the request's headers as JSON, /slow?until=PATH once there is a file;
+/events begins a stream that goes on for ever, and /socket a WebSocket that greets and is silent then.
 POST answers how many bytes came. START_AT names a file whose coming it waits for before it listens.
 """
 
+import base64
+import hashlib
 import json
 import os
 import sys
@@ -28,11 +31,37 @@ class Handler(BaseHTTPRequestHandler):
         elif url.path == "/slow":
             await_file(parse_qs(url.query)["until"][0])
             self.answer("slow")
+        elif url.path == "/events":
+            self.stream()
+        elif url.path == "/socket":
+            self.open_socket()
         else:
             self.answer(str(os.getpid()))
 
     def do_POST(self) -> None:
         self.answer(str(len(self.rfile.read(int(self.headers["Content-Length"])))))
+
+    def stream(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        while True:
+            self.wfile.write(b"9\r\ndata: 1\n\n\r\n")
+            time.sleep(0.05)
+
+    def open_socket(self) -> None:
+        key = self.headers["Sec-WebSocket-Key"] + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+        self.send_response(101)
+        self.send_header("Connection", "Upgrade")
+        self.send_header("Upgrade", "websocket")
+        self.send_header(
+            "Sec-WebSocket-Accept", base64.b64encode(hashlib.sha1(key.encode()).digest()).decode()
+        )
+        self.end_headers()
+        self.wfile.write(b"\x81\x05hello")
+        self.close_connection = True
+        self.rfile.read()
 
     def answer(self, text: str) -> None:
         self.send_response(200)

@@ -5,7 +5,7 @@ import functools
 import os
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 from autostart.errors import RuntimeFailure
 
@@ -18,6 +18,10 @@ settings.register_profile(
     derandomize="CI" in os.environ,
 )
 settings.load_profile("autostart")
+# For code that is broken on purpose (tests/breaking.py): that it fails is enough, nobody reads the example.
+settings.register_profile(
+    "broken", settings.get_profile("autostart"), phases=[Phase.explicit, Phase.generate], derandomize=True
+)
 
 
 @functools.cache

@@ -1,6 +1,7 @@
 """Fakes for the seam of I/O, shared by the tests: a runtime that runs a listener in this process, and clocks."""
 
 import asyncio
+import json
 import socket
 from contextlib import suppress
 
@@ -33,8 +34,9 @@ class Clock:
 class FakeRuntime:
     """Runs a real TCP listener of this process; each step can be held up (`start_gate`) or made to fail.
 
-    `calls` records what was asked, `running` what is true. Every connection is closed at once. `stopped_gate`
-    holds up the return of a stop that has done its work, `seen_gate` that of a look that has seen.
+    `calls` records what was asked, `running` what is true. Every connection is closed at once, or, where there is an
+    `answer` (`busy_answer`), once `answer_gate` lets it through. `stopped_gate` holds up the return of a stop that
+    has done its work, `seen_gate` that of a look that has seen, `cpu_gate` that of a reading of `cpu`.
     """
 
     def __init__(self) -> None:
@@ -52,6 +54,12 @@ class FakeRuntime:
         self.look_failure: RuntimeFailure | None = None
         self.health: list[HealthResult] | None = None
         self.started_at_s: float | None = None
+        self.answer: bytes | None = None
+        self.answer_gate: asyncio.Event | None = None
+        self._answering: set[asyncio.Task] = set()
+        self.cpu = {"main": 1.0}
+        self.cpu_gate: asyncio.Event | None = None
+        self.cpu_failure: Exception | None = None
         self.log = ["first line", "last line"]
         self.closed = False
         self._tell = lambda event: None
@@ -111,7 +119,22 @@ class FakeRuntime:
 
     def _hang_up(self) -> None:
         with suppress(BlockingIOError):
-            self._socket.accept()[0].close()
+            connection, _ = self._socket.accept()
+            if self.answer is None:
+                connection.close()
+                return
+            task = asyncio.create_task(self._answer(connection, self.answer))
+            self._answering.add(task)
+            task.add_done_callback(self._answering.discard)
+
+    async def _answer(self, connection: socket.socket, answer: bytes) -> None:
+        connection.setblocking(False)
+        with connection, suppress(OSError):
+            asked = await asyncio.get_running_loop().sock_recv(connection, 4096)
+            self.calls.append(asked.split(b"\r\n")[0].decode())
+            if asked and self.answer_gate is not None:
+                await self.answer_gate.wait()
+            await asyncio.get_running_loop().sock_sendall(connection, answer)
 
     def die(self, **facts) -> None:
         """End by itself or by somebody's hand, as `facts` say."""
@@ -137,6 +160,15 @@ class FakeRuntime:
             return None
         return self.health.pop(0) if len(self.health) > 1 else self.health[0]
 
+    async def cpu_seconds(self) -> dict[str, float]:
+        self.calls.append("cpu")
+        used = dict(self.cpu)
+        if self.cpu_gate is not None:
+            await self.cpu_gate.wait()
+        if self.cpu_failure is not None:
+            raise self.cpu_failure
+        return used
+
     async def log_tail(self, lines: int) -> list[str]:
         return self.log[-lines:]
 
@@ -145,6 +177,12 @@ class FakeRuntime:
         with suppress(RuntimeError):
             if self.running:
                 self.die(exit_code=0, by_hand=True)
+
+
+def busy_answer(busy: object) -> bytes:
+    """What a service answers that is asked at its busyPath."""
+    body = json.dumps({"busy": busy}).encode()
+    return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
 
 
 def service_config(**options) -> ServiceConfig:

@@ -16,10 +16,12 @@ from autostart.errors import RuntimeFailure
 from autostart.lifecycle import Service
 from autostart.proxy import Proxy, Route
 from autostart.proxy.events import RequestEnded
+from autostart.proxy.server import Patience
 from autostart.runtime.base import Endpoint, Observation, RunState
 
 HOST = "whisper.example.org"
 BOTH = ("127.0.0.0/8", "unix")
+PATIENCE = Patience(header_s=30.0, keep_alive_s=600.0)
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 RawHandler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -160,11 +162,16 @@ async def open_gateway(
     forward_credentials: bool = False,
     trusted: tuple[str, ...] = BOTH,
     spool_size: int = 2**30,
+    patience: Patience = PATIENCE,
     asleep: bool = False,
     start_gate: bool = False,
+    address: str = "127.0.0.1",
     **options,
 ) -> AsyncIterator[Gateway]:
-    """Run a gateway for one service; awake unless `asleep` or `start_gate` (which holds its start up)."""
+    """Run a gateway for one service; awake unless `asleep` or `start_gate` (which holds its start up).
+
+    `address` is where it listens; the helpers of `Gateway` connect to 127.0.0.1.
+    """
     runtime = ServerRuntime(handler, raw)
     events: list = []
     service = Service(HOST, service_config(**options), runtime, emit=lambda event: None)
@@ -174,12 +181,13 @@ async def open_gateway(
             trusted_proxies=trusted,
             spool_dir=Path(directory),
             spool_size=spool_size,
+            patience=patience,
             emit=events.append,
         )
         runner = proxy.runner(shutdown_timeout_s=0.2)
         await runner.setup()
         unix = f"{directory}/gateway.sock"
-        await web.TCPSite(runner, "127.0.0.1", 0, backlog=4096).start()
+        await web.TCPSite(runner, address, 0, backlog=4096).start()
         await web.UnixSite(runner, unix, backlog=4096).start()
         port = next(address[1] for address in runner.addresses if isinstance(address, tuple))
         if start_gate:

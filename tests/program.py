@@ -20,6 +20,8 @@ os.dup2(int(sys.argv[1]), 3)
 os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1", LISTEN_FDNAMES="http")
 os.execv(sys.argv[2], sys.argv[2:])
 """
+WITH_US = ("setpriv", "--pdeathsig", "TERM")
+"""Before a command: it ends when the tests do, also where those are killed."""
 
 
 class Gateway:
@@ -61,7 +63,9 @@ class Gateway:
             descriptors = (listener.fileno(),)
         begun = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, pass_fds=descriptors)
+            self.process = subprocess.Popen(
+                [*WITH_US, *command], stdout=log, stderr=log, pass_fds=descriptors
+            )
         self.until(lambda: b"ready:" in self.log.read_bytes()[begun:] or self.process.poll() is not None)
         assert self.process.poll() is None, self.log.read_text()
 

@@ -190,16 +190,20 @@ class Relay:
     """A socket that leads to the engine's own and can be cut: the engine going away and coming back.
 
     A request that contains the words `hold` is kept back: `held` says that it came, `released` lets it on.
+    What is connected when it falls `silent` stays open, and nothing comes through any more.
     """
 
     def __init__(self, path: Path, hold: bytes | None = None) -> None:
         self.held = asyncio.Event()
+        self.holds = 0
         self.released = asyncio.Event()
         self._hold = hold
         self.path = path
         self.address = f"unix://{path}"
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
+        self._events: set[asyncio.StreamWriter] = set()
+        self._silent: set[asyncio.StreamWriter] = set()
 
     async def open(self) -> None:
         self._server = await asyncio.start_unix_server(self._serve, self.path)
@@ -212,21 +216,36 @@ class Relay:
             writer.transport.abort()
         await until(lambda: not self._writers)
 
+    def silent(self, *, events_only: bool) -> None:
+        self._silent |= self._events if events_only else self._writers
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there, back = await asyncio.open_unix_connection("/var/run/docker.sock")
         pair = {writer, back}
         self._writers |= pair
-        await asyncio.gather(self._copy(reader, back), self._copy(there, writer), return_exceptions=True)
+        await asyncio.gather(
+            self._copy(reader, back, writer), self._copy(there, writer), return_exceptions=True
+        )
         for end in pair:
             end.close()
             with contextlib.suppress(OSError):
                 await end.wait_closed()
         self._writers -= pair
 
-    async def _copy(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    async def _copy(
+        self,
+        source: asyncio.StreamReader,
+        sink: asyncio.StreamWriter,
+        client: asyncio.StreamWriter | None = None,
+    ) -> None:
         while data := await source.read(65536):
+            if client is not None and b"/events?" in data:
+                self._events.add(client)
+            if sink in self._silent:
+                continue
             if self._hold is not None and self._hold in data:
                 self.held.set()
+                self.holds += 1
                 await self.released.wait()
             sink.write(data)
             await sink.drain()

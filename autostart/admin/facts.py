@@ -9,7 +9,7 @@ from typing import Any
 
 from autostart.config import Service as ServiceConfig
 from autostart.errors import RuntimeFailure
-from autostart.lifecycle import Lease, Snapshot, State
+from autostart.lifecycle import Lease, OwnWork, Snapshot, State
 from autostart.lifecycle.events import Phases
 from autostart.words import age
 
@@ -36,6 +36,7 @@ def service_facts(snapshot: Snapshot, config: ServiceConfig) -> Json:
         "idle_stop_at_s": snapshot.idle_stop_at_s,
         "idle_timeout_s": None if config.idle_timeout == float("inf") else config.idle_timeout,
         "held_for_s": snapshot.held_for_s,
+        "own_work": _own_work_facts(snapshot.own_work) if snapshot.own_work else None,
         "started_by": snapshot.started_by or None,
         "woken_at_s": _woken_at_s(snapshot),
         "last_start": phases
@@ -45,6 +46,7 @@ def service_facts(snapshot: Snapshot, config: ServiceConfig) -> Json:
         "failure_at_s": snapshot.failure_at_s,
         "held_off_s": snapshot.held_off_s,
         "waiting_for": snapshot.waiting_for or None,
+        "unhealthy_since_s": snapshot.unhealthy_since_s,
         "is_outdated": snapshot.is_outdated,
         "endpoint": snapshot.endpoint and {"host": snapshot.endpoint.host, "port": snapshot.endpoint.port},
     }
@@ -77,6 +79,11 @@ def explain(snapshot: Snapshot, config: ServiceConfig, now_s: float) -> list[str
 
 def _lease_facts(lease: Lease) -> Json:
     return {"by": lease.by, "since_s": lease.since_s, "counts": lease.counts, "waits": lease.endpoint is None}
+
+
+def _own_work_facts(work: OwnWork) -> Json:
+    failure = failure_facts(work.failure) if work.failure else None
+    return {"is_busy": work.is_busy, "words": work.words, "failure": failure}
 
 
 def _woken_at_s(snapshot: Snapshot) -> float | None:
@@ -127,6 +134,9 @@ def _explain_ready(snapshot: Snapshot, config: ServiceConfig, now_s: float) -> I
         yield f"It was woken by {snapshot.started_by} at {_at(woken_at_s, now_s)}."
     if snapshot.last_phases and woken_at_s is not None:
         yield f"The start took {_phases(snapshot.last_phases)}."
+    if snapshot.unhealthy_since_s is not None:
+        at = _at(snapshot.unhealthy_since_s, now_s)
+        yield f"Its container's own health check says no, since {at}; it is served all the same."
     yield _last_use(snapshot, now_s)
     in_use = [lease for lease in snapshot.leases if lease.holds]
     sockets = [lease for lease in snapshot.leases if not lease.holds]
@@ -138,6 +148,7 @@ def _explain_ready(snapshot: Snapshot, config: ServiceConfig, now_s: float) -> I
         yield from _leases(sockets, now_s)
     if snapshot.held_for_s > 0:
         yield f"It is held awake for another {age(snapshot.held_for_s)} (`autostart release` ends that)."
+    yield from _own_work(snapshot.own_work)
     if config.idle_timeout == float("inf"):
         yield 'It is never stopped for being idle (idleTimeout is "never").'
     elif in_use:
@@ -146,6 +157,10 @@ def _explain_ready(snapshot: Snapshot, config: ServiceConfig, now_s: float) -> I
         left_s = max(0.0, snapshot.idle_stop_at_s - now_s)
         at = time.strftime("%H:%M:%S", time.localtime(snapshot.idle_stop_at_s))
         yield f"It will be stopped at {at}, in {age(left_s)}, if nobody comes (idleTimeout is {age(config.idle_timeout)})."
+        if options := _questions(config):
+            work = snapshot.own_work
+            heard = f"; so far: {work.words}" if work is not None and not work.keeps_up else ""
+            yield f"Before that it is asked whether it is busy by itself ({options}){heard}."
 
 
 def _explain_stopping(snapshot: Snapshot, config: ServiceConfig, now_s: float) -> Iterator[str]:
@@ -173,6 +188,24 @@ def _leases(leases: Iterable[Lease], now_s: float) -> Iterator[str]:
         yield f"  - {lease.by} {what} since {_at(lease.since_s, now_s)}"
     if len(told) > _LEASES_TOLD:
         yield f"  - and {len(told) - _LEASES_TOLD} more"
+
+
+def _questions(config: ServiceConfig) -> str:
+    """Return the options that say how it is asked whether it is busy; empty where there are none."""
+    asked = {"busyPath": config.busy_path, "busyCpuPercent": config.busy_cpu_percent}
+    return ", ".join(option for option, value in asked.items() if value is not None)
+
+
+def _own_work(work: OwnWork | None) -> Iterator[str]:
+    if work is None:
+        return
+    if work.is_busy:
+        yield f"It stays up because it is busy by itself: {work.words}."
+    if work.failure is not None:
+        kept = "" if work.is_busy else ", and it stays up until it can be told"
+        yield f"Autostart cannot tell whether it is busy: {work.failure}{kept}."
+        if work.failure.hint:
+            yield f"What may help: {work.failure.hint}."
 
 
 def _last_use(snapshot: Snapshot, now_s: float) -> str:

@@ -23,6 +23,7 @@ _COMMANDS = {
     "hold": "autostart.cli.control:hold",
     "release": "autostart.cli.control:release",
     "reload": "autostart.cli.control:reload",
+    "render": "autostart.cli.render:render",
     "hash-key": "autostart.cli.hash_key:hash_key",
 }
 
@@ -93,6 +94,12 @@ def _service(text: str) -> str:
     return text
 
 
+def _port(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 0 < int(text) < 65536:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port between 1 and 65535")
+    return int(text)
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the parser of all commands but `demo`, which has its own."""
     root = argparse.ArgumentParser(
@@ -137,6 +144,18 @@ def parser() -> argparse.ArgumentParser:
     reload = command("reload", "apply the changed configuration", asks)
     for talks in (status, explain, start, stop, hold, release, reload):
         talks.add_argument("--json", action="store_true", help="print JSON for programs")
+    render = command("render", "print a file for nginx, made from the configuration", where)
+    render.add_argument("what", choices=["nginx"], help="the program that the file is for")
+    render.add_argument(
+        "--certificates",
+        metavar="DIR",
+        default="/etc/letsencrypt/live",
+        help="holds HOST/fullchain.pem and HOST/privkey.pem of each service (default: %(default)s)",
+    )
+    for scheme, port in (("http", 80), ("https", 443)):
+        render.add_argument(
+            f"--{scheme}-port", type=_port, default=port, metavar="PORT", help="default: %(default)s"
+        )
     hash_key = command("hash-key", "make a new API key, or hash the one on standard input (-)")
     hash_key.add_argument("source", nargs="*", metavar="-", help="read the key from standard input")
     commands.add_parser("demo", help="show the main job, end to end", add_help=False)

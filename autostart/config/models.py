@@ -31,7 +31,9 @@ from autostart.config.values import (
     IdleDuration,
     ListenAddress,
     Network,
+    Percent,
     Port,
+    RootedPath,
     Size,
     normalise_host,
     shown,
@@ -52,11 +54,24 @@ class Service(Model):
         "API client 503 with Retry-After. Left out: the page for browser navigations, waiting for all else.",
     )
     containers: tuple[str, ...] = Field(
-        default=(), description="Container names that must run for the service. Left out: all of the project."
+        default=(),
+        description="Container names that must run for the service. Left out: all of the project, which it then needs "
+        "for itself.",
     )
     aliases: tuple[HostName, ...] = Field(default=(), description="Further host names of the same service.")
     idle_timeout: IdleDuration = Field(
         default=900.0, description='Stopped after this long without use; or `"never"`.'
+    )
+    busy_path: RootedPath | None = Field(
+        default=None,
+        description="Path asked with GET, without credentials, while nobody uses it and before an idle stop: 200 with "
+        '`{"busy": true}` means that it works on something, which is use; so is any answer but true or false. '
+        "Left out: not asked.",
+    )
+    busy_cpu_percent: Percent | None = Field(
+        default=None,
+        description="Above this share of CPU it works on something, which is use. All its containers or processes count "
+        "together, health checks included; 100 is one whole core. Left out: not looked at.",
     )
     start_timeout: Duration = Field(default=60.0, gt=0, description="How long a start may take until ready.")
     wait_timeout: Duration | None = Field(
@@ -70,6 +85,11 @@ class Service(Model):
     )
     response_timeout: Duration = Field(
         default=3600.0, gt=0, description="How long the service may be silent before its answer begins."
+    )
+    body_timeout: Duration = Field(
+        default=300.0,
+        gt=0,
+        description="How long a client may pause in its request body, once the service takes it.",
     )
     stop_method: Literal["stop", "pause"] = Field(
         default="stop",
@@ -156,6 +176,14 @@ class Config(Model):
         default=Path("/var/lib/autostart/state.json"),
         description="Keeps idle clocks and holds over restarts; `null` for nowhere.",
     )
+    header_timeout: Duration = Field(
+        default=30.0, gt=0, description="How long a client may take for the headers of a request."
+    )
+    keep_alive_timeout: Duration = Field(
+        default=600.0,
+        gt=0,
+        description="How long a connection may be idle between requests; longer than the proxy in front keeps it.",
+    )
     drain_timeout: Duration = Field(
         default=30.0, description="How long open requests may go on when autostart stops."
     )
@@ -183,7 +211,13 @@ class Config(Model):
 
     @model_validator(mode="after")
     def _names_and_ports_are_one_service_each(self) -> "Config":
-        if found := [*self._shared_names(), *self._shared_addresses(), *self._shared_ports()]:
+        shared = (
+            self._shared_names(),
+            self._shared_addresses(),
+            self._shared_ports(),
+            self._shared_projects(),
+        )
+        if found := [mistake for mistakes in shared for mistake in mistakes]:
             raise Misfit(*found)
         return self
 
@@ -229,6 +263,20 @@ class Config(Model):
                     "each port once",
                 )
             owners.setdefault(service.proxy_port, host)
+
+    def _shared_projects(self) -> Iterator[Found]:
+        """Find services that would stop all of a project which another service has a part of."""
+        for host, service in self.services.items():
+            if service.compose_dir is None or service.containers:
+                continue
+            others = (
+                other
+                for other, its in self.services.items()
+                if other != host and its.compose_dir == service.compose_dir
+            )
+            if (other := next(others, None)) is not None:
+                where = ("services", host, "containers")
+                yield where, f"is missing: {other} has the same composeDir", "the containers of each service"
 
     def auth_for(self, service: Service) -> Auth | None:
         """Return the rules that hold for `service`, None where everyone is let in."""

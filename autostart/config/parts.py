@@ -136,6 +136,19 @@ class Cors(Model):
     max_age: Duration = Field(default=600.0, description="How long a browser may remember the answer.")
 
 
+_ICONS_AND_HEALTH = (
+    "/favicon.ico",
+    "/robots.txt",
+    "/apple-touch-icon*.png",
+    "/.well-known/*",
+    "/health/*",
+    "/healthz",
+    "/livez",
+    "/readyz",
+    "/-/healthy",
+    "/-/ready",
+)
+
 _MONITORS_AND_CRAWLERS = (
     "*uptimerobot*",
     "uptime-kuma*",
@@ -162,8 +175,8 @@ class Quiet(Model):
     """Traffic that never wakes a service and never counts as use of it."""
 
     paths: tuple[PathPattern, ...] = Field(
-        default=("/favicon.ico", "/robots.txt", "/apple-touch-icon*.png", "/.well-known/*"),
-        description="Paths, with shell wildcards.",
+        default=_ICONS_AND_HEALTH,
+        description="Paths, with shell wildcards. `/health` itself wakes: programs ask for it before they send work.",
     )
     methods: tuple[Method, ...] = Field(default=("OPTIONS", "TRACE"), description="Methods.")
     user_agents: tuple[str, ...] = Field(

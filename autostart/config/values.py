@@ -190,6 +190,9 @@ KeyHash = Annotated[
 ]
 Statuses = Annotated[str, BeforeValidator(_status), Words('"200" or "200-299"', ("string", "integer"))]
 Port = Annotated[int, Field(ge=1, le=65535, strict=True), Words("a port number, 1 to 65535")]
+Percent = Annotated[
+    float, Field(gt=0, strict=True, allow_inf_nan=False), Words("a number above 0 such as 20 or 150.5")
+]
 Flag = Annotated[bool, Field(strict=True), Words("true or false")]
 RootedPath = Annotated[str, AfterValidator(_rooted), Words('a path that begins with "/"')]
 Origin = Annotated[

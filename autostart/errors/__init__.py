@@ -13,8 +13,11 @@ Owns the vocabulary of failure. Imports nothing of ours, logs nothing and knows 
 from autostart.errors.answers import (
     Asleep,
     BadRequest,
+    BodyTimeout,
     BodyTooLarge,
     Forbidden,
+    HeadersTooLarge,
+    HeaderTimeout,
     InUse,
     RequestRefused,
     ServiceUnavailable,
@@ -30,6 +33,7 @@ from autostart.errors.answers import (
 )
 from autostart.errors.configuration import ConfigError, Problem
 from autostart.errors.failures import (
+    BusyUnknown,
     CommandFailed,
     CommandNotFound,
     ComposeDirMissing,
@@ -55,7 +59,9 @@ __all__ = [
     "Asleep",
     "AutostartError",
     "BadRequest",
+    "BodyTimeout",
     "BodyTooLarge",
+    "BusyUnknown",
     "CommandFailed",
     "CommandNotFound",
     "ComposeDirMissing",
@@ -67,6 +73,8 @@ __all__ = [
     "Exited",
     "FailureCause",
     "Forbidden",
+    "HeaderTimeout",
+    "HeadersTooLarge",
     "ImageMissing",
     "InUse",
     "InternalFailure",

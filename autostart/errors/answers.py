@@ -48,6 +48,30 @@ class BadRequest(RequestRefused):
     """The request cannot be forwarded as it is (a malformed Host, say)."""
 
 
+class HeadersTooLarge(RequestRefused):
+    """The request line and headers are more than anyone needs."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self.limit_bytes = limit_bytes
+        super().__init__(f"the request's headers are larger than the {limit_bytes} bytes that are accepted")
+
+
+class HeaderTimeout(RequestRefused):
+    """The client did not finish its request line and headers within `headerTimeout`."""
+
+    def __init__(self, limit_s: float) -> None:
+        self.limit_s = limit_s
+        super().__init__(f"the request's headers were not complete within {limit_s:g} s")
+
+
+class BodyTimeout(RequestRefused):
+    """The client sent nothing more of its body for the service's `bodyTimeout`."""
+
+    def __init__(self, limit_s: float) -> None:
+        self.limit_s = limit_s
+        super().__init__(f"nothing more of the request body came for {limit_s:g} s")
+
+
 class ServiceUnavailable(AutostartError):
     """The service cannot take this request. `service` is its host name in the configuration."""
 

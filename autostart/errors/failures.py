@@ -25,6 +25,7 @@ class FailureCause(StrEnum):
     TIMEOUT = "timeout"
     STOPPED_BY_HAND = "stopped_by_hand"
     STOP_FAILED = "stop_failed"
+    BUSY_UNKNOWN = "busy_unknown"
     INTERNAL = "internal"
 
 
@@ -241,6 +242,12 @@ class StopFailed(RuntimeFailure):
     """A stop did not end what was to be stopped."""
 
     cause = FailureCause.STOP_FAILED
+
+
+class BusyUnknown(RuntimeFailure):
+    """It cannot be told whether a service works on something: its busy check brings no usable answer."""
+
+    cause = FailureCause.BUSY_UNKNOWN
 
 
 class InternalFailure(RuntimeFailure):

@@ -26,7 +26,6 @@ class StopReason(StrEnum):
 
     IDLE = "idle"
     MANUAL = "manual"
-    EVICTED = "evicted"
     CRASHED = "crashed"
     EXTERNAL = "external"
 
@@ -111,7 +110,7 @@ class StopFailed:
 
 @dataclass(frozen=True, slots=True)
 class Used:
-    """A lease was given back; `last_used_s` is wall-clock seconds since the epoch."""
+    """A lease was given back, or it was found busy by itself; `last_used_s` is wall-clock seconds since the epoch."""
 
     service: str
     last_used_s: float

@@ -10,14 +10,13 @@ Owns every service from its making to its end. Knows how to make a runtime only 
 | is there again while it leaves           |                                   | goes on                            |
 
 A new service waits for those that make way, now or when they are free, or leave, and had its port or its
-containers: two on one project would stop each other's requests, two on one port could not run. A service that
-has its compose project no longer for itself, or again, needs another runtime too: alone, it stops all of it.
+containers: two on one project would stop each other's requests, two on one port could not run.
 """
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from weakref import WeakKeyDictionary
+import time
+from collections.abc import Awaitable, Callable, Collection, Mapping
 
 from autostart.config import Service as ServiceConfig
 from autostart.errors import RuntimeFailure
@@ -28,7 +27,6 @@ from autostart.runtime.base import Runtime
 
 _OF_THE_RUNTIME = ("runtime", "compose_dir", "containers", "proxy_port")
 """What a runtime is made of: these options cannot change under it."""
-_MadeOf = tuple[object, ...]
 
 _log = logging.getLogger(__name__)
 
@@ -47,29 +45,33 @@ class Fleet:
         emit: Emit,
         state: StateFile,
         on_change: Callable[[], None],
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         self.services: dict[str, Service] = {}
         self._make_runtime = make_runtime
         self._emit = emit
         self._state = state
         self._on_change = on_change
+        self._clock = clock
+        self._wall = wall
         self._wanted: Mapping[str, ServiceConfig] = {}
         self._leaving: dict[Service, asyncio.Task[None]] = {}
         self._outdated: dict[Service, asyncio.Task[None]] = {}
+        self._gone: dict[Service, asyncio.Future[None]] = {}
+        """Done once a service has been closed because it left."""
         self._adopting: set[asyncio.Task[None]] = set()
-        self._made_of: WeakKeyDictionary[Service, _MadeOf] = WeakKeyDictionary()
 
     # --- following a configuration -------------------------------------------------------------------
 
     def follow(self, wanted: Mapping[str, ServiceConfig]) -> None:
         """Make `services` those of `wanted`, at once; what is new is adopted in the background."""
         self._wanted = wanted
-        made_of = {host: _made_of(config, wanted.values()) for host, config in wanted.items()}
         kept: dict[str, Service] = {}
         for host, config in wanted.items():
             service = self.services.get(host) or self._call_back(host)
             if service is not None:
-                is_outdated = self._made_of[service] != made_of[host]
+                is_outdated = _runtime_options(service.config) != _runtime_options(config)
                 _reconfigure(service, config, is_outdated=is_outdated)
                 if service.is_in_use or not is_outdated:
                     kept[host] = service
@@ -82,24 +84,30 @@ class Fleet:
         self.services.clear()
         self.services.update({host: kept.get(host) or made[host] for host in wanted})
         for service in made.values():
-            self._made_of[service] = made_of[service.host]
             self._adopt(service)
         self._on_change()
 
     def _make(self, host: str, config: ServiceConfig) -> Service:
-        after = None
-        if self._in_the_way(config):
-            after = asyncio.get_running_loop().create_task(self._wait_for_place(config))
-        return Service(host, config, self._make_runtime(host, config), emit=self._emit, after=after)
+        loop = asyncio.get_running_loop()
+        # Those that are here now: one that comes later waits for this, and this never for itself.
+        before = [other for other in (*self._leaving, *self._outdated) if _collide(other.config, config)]
+        after = loop.create_task(self._wait_for_place(config, before)) if before else None
+        runtime = self._make_runtime(host, config)
+        service = Service(
+            host, config, runtime, emit=self._emit, clock=self._clock, wall=self._wall, after=after
+        )
+        self._gone[service] = loop.create_future()
+        return service
 
-    def _in_the_way(self, config: ServiceConfig) -> set[asyncio.Task[None]]:
-        """Return what ends with the services that make way or leave, and have the port or the project of `config`."""
-        ending = (*self._leaving.items(), *self._outdated.items())
-        return {task for service, task in ending if _collide(service.config, config)}
+    async def _wait_for_place(self, config: ServiceConfig, before: Collection[Service]) -> None:
+        while ends := [end for other in before if (end := self._end_of(other, config)) is not None]:
+            await asyncio.wait(ends)
 
-    async def _wait_for_place(self, config: ServiceConfig) -> None:
-        while before := self._in_the_way(config):  # what is outdated leaves after that
-            await asyncio.wait(before)
+    def _end_of(self, other: Service, config: ServiceConfig) -> asyncio.Future[None] | None:
+        """Return what to wait for before `config` runs: one that is called back after all keeps its port."""
+        ending = self._leaving.get(other) or self._outdated.get(other)
+        has_port = other.config.proxy_port == config.proxy_port
+        return ending or (self._gone.get(other) if has_port else None)
 
     def _call_back(self, host: str) -> Service | None:
         """Return the service of `host` that leaves but is still in use; it stays."""
@@ -131,6 +139,7 @@ class Fleet:
         def forget(task: asyncio.Task[None]) -> None:
             if self._leaving.get(service) is task:  # it was not called back
                 del self._leaving[service]
+                self._gone.pop(service).set_result(None)
 
         task.add_done_callback(forget)
 
@@ -164,17 +173,14 @@ class Fleet:
         await asyncio.gather(*(_end(service, Service.close) for service in services))
 
 
-def _made_of(config: ServiceConfig, everybody: Iterable[ServiceConfig]) -> _MadeOf:
-    """Return what the runtime of `config` depends on: another one is needed where this is another."""
-    directory = config.compose_dir
-    has_neighbours = directory is not None and sum(other.compose_dir == directory for other in everybody) > 1
-    return *(getattr(config, option) for option in _OF_THE_RUNTIME), has_neighbours
+def _runtime_options(config: ServiceConfig) -> dict[str, object]:
+    """Return what the runtime of `config` is made of: another one is needed where this is another."""
+    return {option: getattr(config, option) for option in _OF_THE_RUNTIME}
 
 
 def _reconfigure(service: Service, wanted: ServiceConfig, *, is_outdated: bool) -> None:
     """Let `service` take over what needs no other runtime."""
-    of_the_runtime = {option: getattr(service.config, option) for option in _OF_THE_RUNTIME}
-    service.reconfigure(wanted.model_copy(update=of_the_runtime), is_outdated=is_outdated)
+    service.reconfigure(wanted.model_copy(update=_runtime_options(service.config)), is_outdated=is_outdated)
 
 
 def _collide(one: ServiceConfig, other: ServiceConfig) -> bool:

@@ -13,6 +13,8 @@ class HoldOff:
     counts on until `proved`: what becomes ready and dies at once has not ended the row.
     """
 
+    __slots__ = ("_clock", "_first_s", "_most_s", "_until", "_wall", "failure", "failure_at_s", "failures")
+
     def __init__(
         self,
         clock: Callable[[], float],

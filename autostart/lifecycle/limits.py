@@ -1,7 +1,7 @@
 """Calls to a runtime, bounded: whatever goes wrong in one, a mistake of ours included, is a RuntimeFailure."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 from autostart import errors
@@ -43,6 +43,12 @@ async def look(runtime: Runtime) -> Observation:
     """Return what is true now. Raises RuntimeFailure."""
     async with limited("looking at it", _LOOK_LIMIT_S):
         return await runtime.observe()
+
+
+async def cpu_seconds(runtime: Runtime) -> Mapping[str, float]:
+    """Return the CPU seconds that each part has used so far. Raises RuntimeFailure."""
+    async with limited("reading its CPU time", _LOOK_LIMIT_S):
+        return await runtime.cpu_seconds()
 
 
 async def stop(runtime: Runtime, method: StopMethod, grace_s: float) -> None:

@@ -1,23 +1,14 @@
 """Find the moment when a started service really answers.
 
-Owns the probing: one poller a start, however many wait for it. Plain asyncio sockets; neither aiohttp nor
-docker. Measured (DESIGN.md section 7): a poll costs 0.2 ms of CPU, so every 2 ms is affordable in the first
-200 ms; against every 5 ms that takes 2 ms off the median of what a quick start is lengthened by (`bench cold`).
+Owns the polling: one poller a start, however many wait for it. How often is `polling`'s.
 """
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
 
 from autostart.config import Readiness
+from autostart.lifecycle import polling, probe
 from autostart.runtime.base import Endpoint, HealthResult
-
-_POLL_S = 0.002
-_SLOWEST_POLL_S = 0.05
-_POLL_GROWTH = 0.01
-"""The pause grows to this share of the time already waited, so a late answer is noticed within 1 %."""
-_CONNECT_S = 0.25
-"""A lost SYN is repeated by the kernel only after 1 s; a new attempt is faster."""
 
 CheckHealth = Callable[[], Awaitable[HealthResult | None]]
 
@@ -40,23 +31,26 @@ class ReadinessCheck:
         Raises RuntimeFailure when the health check cannot be run at all.
         """
         self.last_answer = "it was never asked"
-        begun = time.monotonic()
+        with polling.everybody.place() as place:
+            await self._wait(endpoint, check_health, place)
+
+    async def _wait(self, endpoint: Endpoint, check_health: CheckHealth, place: polling.Place) -> None:
+        begun = asyncio.get_running_loop().time()
         checks_health = self._rule.health_check == "always" or (
             self._rule.health_check == "auto" and self._rule.path is None
         )
         while not await self._answers(endpoint):
-            await _pause(begun)
+            await place.pause(begun)
         while checks_health:
             result = await check_health()
             if result is None or result.healthy:
                 return
             self.last_answer = f"its health check fails: {result.output or 'it printed nothing'}"
-            await _pause(begun)
+            await place.pause(begun)
 
     async def _answers(self, endpoint: Endpoint) -> bool:
         try:
-            async with asyncio.timeout(_CONNECT_S):
-                reader, writer = await asyncio.open_connection(endpoint.host, endpoint.port, limit=4096)
+            reader, writer = await probe.connect(endpoint)
         except OSError as exc:  # TimeoutError is one
             reason = exc.strerror or "no connection in time"
             self.last_answer = f"{endpoint.host}:{endpoint.port} did not accept a connection ({reason})"
@@ -65,11 +59,11 @@ class ReadinessCheck:
             if self._rule.path is None and not endpoint.accepts_early:
                 return True
             async with asyncio.timeout(self._rule.attempt_timeout):
-                status = await self._ask(reader, writer)
+                status = await probe.ask_status(reader, writer, self._rule.path or "/", self._host)
         except TimeoutError:
             self.last_answer = f"it accepted but did not answer within {self._rule.attempt_timeout:g} s"
             return False
-        except (OSError, EOFError, ValueError):
+        except probe.TROUBLE:
             self.last_answer = "it closed the connection without an answer"
             return False
         finally:
@@ -78,24 +72,3 @@ class ReadinessCheck:
             return True
         self.last_answer = f"GET {self._rule.path} answered {status}"
         return self._rule.accepts(status)
-
-    async def _ask(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> int:
-        path = self._rule.path or "/"
-        request = (
-            f"GET {path} HTTP/1.1\r\nHost: {self._host}\r\nUser-Agent: autostart\r\nConnection: close\r\n\r\n"
-        )
-        writer.write(request.encode("latin-1"))
-        while True:
-            line = await reader.readuntil(b"\n")
-            version, status, *_ = line.split()
-            if not version.startswith(b"HTTP/"):
-                raise ValueError(line)
-            if not 100 <= int(status) < 200:
-                return int(status)
-            while (await reader.readuntil(b"\n")).strip():
-                pass
-
-
-async def _pause(begun: float) -> None:
-    waited = time.monotonic() - begun
-    await asyncio.sleep(min(max(_POLL_S, waited * _POLL_GROWTH), _SLOWEST_POLL_S))

@@ -13,6 +13,9 @@ changing it; slow work is one task that the service owns, and those who wait for
 | failed   | refused until the    | –                     | –                             | –              |
 |          | hold-off ends        |                       |                               |                |
 
+Where a busy check is configured, an idle tick begins it, and the stop is decided in the very step in which it has
+answered "not busy": for this run of the service, with no lease open, and the idle clock run out still.
+
 A death is too soon where nobody asked for it and the start has not proved itself yet: a client that asks again
 and again would make it start again and again. What may still run after a stop that failed, or beside what
 crashed, is stopped by a later idle tick.
@@ -30,6 +33,7 @@ from autostart import errors
 from autostart.config import Service as ServiceConfig
 from autostart.errors import RuntimeFailure
 from autostart.lifecycle import events, limits
+from autostart.lifecycle.busy import BusyCheck
 from autostart.lifecycle.events import Emit, Phases, State, StopReason
 from autostart.lifecycle.holdoff import HoldOff
 from autostart.lifecycle.readiness import ReadinessCheck
@@ -49,6 +53,41 @@ class Service:
     Made stopped; `adopt` finds out what is true. Lives until `close`. Nothing is looked at or started before
     `after` has ended: another service that had the same containers or the same port.
     """
+
+    __slots__ = (  # there may be a thousand: a dict of more than 30 attributes is 2 kB
+        "_asking",
+        "_attempt",
+        "_before",
+        "_busy",
+        "_changes",
+        "_cleanup",
+        "_clock",
+        "_closing",
+        "_emit",
+        "_endpoint",
+        "_given_up",
+        "_hold_off",
+        "_is_outdated",
+        "_last_phases",
+        "_last_words",
+        "_look",
+        "_look_later",
+        "_may_be_left",
+        "_outcome",
+        "_readiness",
+        "_running_since",
+        "_runtime",
+        "_since",
+        "_started_by",
+        "_state",
+        "_stop_again",
+        "_unhealthy_since_s",
+        "_use",
+        "_wall",
+        "_work",
+        "config",
+        "host",
+    )
 
     def __init__(
         self,
@@ -78,6 +117,7 @@ class Service:
         self._outcome: asyncio.Future[Endpoint | RuntimeFailure | None] | None = None
         self._attempt: StartAttempt | None = None
         self._work: asyncio.Task[None] | None = None
+        self._given_up: asyncio.Task[None] | None = None
         self._before = after
         self._cleanup: asyncio.Task[None] | None = None
         self._last_words: asyncio.Task[None] | None = None
@@ -85,10 +125,13 @@ class Service:
         self._look_later = HoldOff(clock, wall)
         self._stop_again = HoldOff(clock, wall)
         self._may_be_left = False
+        self._busy: BusyCheck | None = None
+        self._asking: asyncio.Task[None] | None = None
 
         self._started_by = ""
         self._running_since: float | None = None
         self._last_phases: Phases | None = None
+        self._unhealthy_since_s: float | None = None
         self._is_outdated = False
         self._closing = False
         runtime.watch(self._on_event)
@@ -127,11 +170,18 @@ class Service:
             yield lease
         finally:
             if self._use.give_back(lease):
+                self._was_used()
                 self._emit(events.Used(self.host, self._use.last_used_s or 0.0))
 
     def used(self, lease: Lease) -> None:
         """Take note of a sign of life on a lease, which from here on holds off no stop by merely being open."""
         self._use.used(lease)
+        if lease.counts:
+            self._was_used()
+
+    def _was_used(self) -> None:
+        if self._busy is not None:
+            self._busy.used()
 
     def wake(self, by: str) -> None:
         """Begin a start if the service sleeps, and return at once. Raises StartHeldOff, ShuttingDown."""
@@ -201,11 +251,15 @@ class Service:
     def stop_if_idle(self) -> bool:
         """Decide on an idle stop, and begin it; the reaper calls this on every tick.
 
+        Where it has to be asked first whether it is busy, only that begins, when it is due, and False is returned.
         A look that failed is taken again here too, and what may be left running is stopped.
         """
         if self._look_later.failure and not self._look_later.left_s and not _is_running(self._look):
             self._look_again()
         is_ready = self._state is State.READY
+        if is_ready and self._busy is not None:
+            self._ask_if_due(self._busy)
+            return False
         if not (is_ready or self._may_be_left) or self._use.is_held or self._idle_in_s() > 0:
             return False
         if is_ready:
@@ -216,6 +270,42 @@ class Service:
 
     def _idle_in_s(self) -> float:
         return max(self._use.idle_at(self.config.idle_timeout) - self._clock(), self._stop_again.left_s)
+
+    def _ask_if_due(self, check: BusyCheck) -> None:
+        is_free = not self._use.is_held and not _is_running(self._asking)
+        if is_free and check.is_due(self._clock() + self._idle_in_s()):
+            self._asking = asyncio.get_running_loop().create_task(
+                self._ask_whether_busy(check), name=f"ask {self.host} whether it is busy"
+            )
+
+    async def _ask_whether_busy(self, check: BusyCheck) -> None:
+        assert self._endpoint is not None, "what is ready has one"
+        heard = await check.ask(self._endpoint)
+        if check is not self._busy or self._closing:
+            return  # that was another run, or other questions
+        self._asking = None  # it is over, and nothing may cancel what it decides
+        if heard is None:
+            return
+        if heard.failure is not None and check.is_news(heard.failure):
+            self._emit(events.RuntimeTrouble(self.host, "busy_check", heard.failure))
+        if self._use.is_held:
+            return
+        if heard.keeps_up:
+            self._use.worked()
+            if heard.is_busy:
+                self._emit(events.Used(self.host, self._wall()))
+        elif self._idle_in_s() <= 0:
+            self._begin_stop(StopReason.IDLE)
+
+    def _renew_busy_check(self) -> None:
+        """Begin a busy check for this run, where it is ready; what is on its way to another one is ignored."""
+        if self._asking is not None:
+            self._asking.cancel()
+            self._asking = None
+        is_ready = self._state is State.READY
+        self._busy = (
+            BusyCheck.wanted(self.config, self.host, self._runtime, self._clock) if is_ready else None
+        )
 
     # --- starting ------------------------------------------------------------------------------------
 
@@ -314,6 +404,7 @@ class Service:
         self._emit(events.StopBegan(self.host, reason))
         if start is not None and waited_for is not None:
             start.cancel()
+            self._given_up = start
             waited_for.set_result(errors.StoppedByHand())
         self._work = loop.create_task(self._run_stop(reason, start), name=f"stop {self.host}")
 
@@ -323,7 +414,10 @@ class Service:
         try:
             await limits.stop(self._runtime, StopMethod(self.config.stop_method), self.config.stop_timeout)
         except RuntimeFailure as failure:
-            self._stop_failed(reason, failure, await self._observe())
+            changes, seen = -1, None
+            while changes != self._changes:  # it may end at last while it is looked at
+                changes, seen = self._changes, await self._observe()
+            self._stop_failed(reason, failure, seen)
         else:
             self._has_stopped(reason)
 
@@ -333,18 +427,19 @@ class Service:
         if still_running is not False:
             self._stop_again.failed(failure)
             self._finish(failure)
-        if seen is not None and still_running and self._endpoint is not None:
+        # What came up anew meanwhile (a look waits for us) is not ready yet: that look adopts it.
+        if seen is not None and still_running and self._endpoint is not None and not _is_running(self._look):
             self._endpoint = seen.endpoint or self._endpoint
             self._enter(State.READY)
         else:  # not known: a start is idempotent, and the next resync tells
             self._has_stopped(reason)
-            self._may_be_left = still_running is not False
+            self._may_be_left = seen is None or seen.state is RunState.RUNNING or seen.has_remains
 
     def _has_stopped(self, reason: StopReason, event: RuntimeEvent | None = None) -> None:
         ran_s = self._clock() - self._running_since if self._running_since is not None else 0.0
         self._endpoint = None
         self._running_since = None
-        self._may_be_left = reason is StopReason.CRASHED  # what ran beside it
+        self._may_be_left = event is not None and event.change is Change.DIED  # what ran beside it
         if event is not None and reason is StopReason.CRASHED and ran_s < PROVED_AFTER_S:
             failure = cause_of_death(self.host, event, ran_s)
             self._hold_off.failed(failure)
@@ -374,7 +469,9 @@ class Service:
                 self._has_stopped(StopReason.EXTERNAL if by_hand else StopReason.CRASHED, event)
             case (Change.STARTED, State.STOPPED | State.FAILED | State.STOPPING) | (Change.RESYNC, _):
                 self._look_again()
-            case ((Change.UNHEALTHY | Change.HEALTHY), _):
+            case ((Change.UNHEALTHY | Change.HEALTHY), state):
+                is_sick = state is State.READY and event.change is Change.UNHEALTHY
+                self._unhealthy_since_s = (self._unhealthy_since_s or self._wall()) if is_sick else None
                 self._emit(events.RuntimeTrouble(self.host, "health", change=event.change))
             case _:  # what we asked for ourselves; but a look may have seen what was before
                 self._changes += 1
@@ -410,6 +507,8 @@ class Service:
                 break  # what was seen is about the state that we are in
         if seen is None or self._closing:
             return
+        if isinstance(self._hold_off.failure, errors.EngineUnreachable):
+            self._hold_off.lift()  # it answers again
         running = seen.state is RunState.RUNNING
         if running and self._state in {State.STOPPED, State.FAILED}:
             self._begin_start("adopted", seen)
@@ -419,6 +518,9 @@ class Service:
             self._endpoint = seen.endpoint
         elif self._state is State.STARTING and self._attempt is not None and was_up and not running:
             self._attempt.on_event(RuntimeEvent(Change.DIED, seen.exit_code))
+        if self._state in {State.STOPPED, State.FAILED} and seen.has_remains and not self._may_be_left:
+            self._may_be_left = True
+            self._use.became_ready()  # somebody may be about to start the rest
 
     async def _observe(self) -> Observation | None:
         try:
@@ -436,6 +538,8 @@ class Service:
         old, self._state = self._state, new
         self._since = self._clock()
         self._changes += 1
+        self._unhealthy_since_s = None
+        self._renew_busy_check()
         self._emit(events.Transition(self.host, old, new))
 
     def _finish(self, outcome: Endpoint | RuntimeFailure | None) -> None:
@@ -462,8 +566,10 @@ class Service:
             failure=self._hold_off.failure,
             failure_at_s=self._hold_off.failure_at_s,
             held_off_s=self._hold_off.left_s if self._state is State.FAILED else 0.0,
+            own_work=self._busy.last if self._busy is not None and not self._use.is_held else None,
             waiting_for=self._readiness.last_answer if self._state is State.STARTING else "",
             endpoint=self._endpoint,
+            unhealthy_since_s=self._unhealthy_since_s,
             is_outdated=self._is_outdated,
         )
 
@@ -475,7 +581,9 @@ class Service:
         self._is_outdated = is_outdated
         if config.readiness != self.config.readiness:
             self._readiness = ReadinessCheck(config.readiness, self.host)
-        self.config = config
+        is_other, self.config = config != self.config, config
+        if is_other:
+            self._renew_busy_check()
 
     async def drained(self) -> None:
         """Wait until no lease is open."""
@@ -493,7 +601,15 @@ class Service:
     async def close(self) -> None:
         """Take no new work, end what is under way, and let go of the runtime. Stops no container."""
         self._closing = True
-        ours = (self._work, self._look, self._before, self._cleanup, self._last_words)
+        ours = (
+            self._work,
+            self._given_up,
+            self._look,
+            self._before,
+            self._cleanup,
+            self._last_words,
+            self._asking,
+        )
         tasks = {task for task in ours if task is not None and not task.done()}
         for task in tasks:
             task.cancel()

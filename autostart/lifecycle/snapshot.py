@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from autostart.errors import RuntimeFailure
+from autostart.lifecycle.busy import OwnWork
 from autostart.lifecycle.events import Phases, State
 from autostart.lifecycle.use import Lease
 from autostart.runtime.base import Endpoint
@@ -21,6 +22,8 @@ class Snapshot:
     idle_stop_at_s: float | None
     """When it will be stopped if nobody comes; None while it is in use, does not run, or never is."""
     held_for_s: float
+    own_work: OwnWork | None
+    """What the busy check heard last; None where there is none, it was not asked yet, or the service is in use."""
     started_by: str
     last_phases: Phases | None
     expected_start_s: float
@@ -30,6 +33,8 @@ class Snapshot:
     waiting_for: str
     """While starting: what the last readiness probe heard."""
     endpoint: Endpoint | None
+    unhealthy_since_s: float | None
+    """While ready: since when its container's own health check says no; None where that is not known."""
     is_outdated: bool
     """It is in use, and what a reload has changed about its runtime waits until it is not."""
 

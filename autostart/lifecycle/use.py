@@ -26,6 +26,8 @@ class Lease:
 class Use:
     """The open leases, and the idle clock, which starts when the last of them *ends* (promise 1)."""
 
+    __slots__ = ("_clock", "_drained", "_held_until", "_wall", "idle_since", "last_used_s", "leases")
+
     def __init__(self, clock: Callable[[], float], wall: Callable[[], float]) -> None:
         self._clock = clock
         self._wall = wall
@@ -61,6 +63,10 @@ class Use:
         lease.holds = False
         if lease.counts:
             self._move_clock()
+
+    def worked(self) -> None:
+        """Start the idle clock anew: the service works, though nobody has a lease. That is no request's last use."""
+        self.idle_since = self._clock()
 
     def _move_clock(self) -> None:
         self.idle_since = self._clock()

@@ -81,6 +81,11 @@ IDLE_STOP = _gauge(
 HOLD = _gauge(
     "hold_seconds", "How much longer `autostart hold` keeps the service awake.", lambda s: s.held_for_s
 )
+BUSY = _gauge(
+    "busy",
+    "1 while the service is kept up by work of its own (`busyPath`, `busyCpuPercent`), or while that cannot be told.",
+    lambda s: float(s.own_work is not None and s.own_work.keeps_up),
+)
 HELD_OFF = _gauge(
     "start_hold_off_seconds", "How much longer starts are held off after failures.", lambda s: s.held_off_s
 )
@@ -143,7 +148,7 @@ RUNTIME_ERRORS = _counter(
     "runtime_errors_total",
     "Failed operations of the runtime, other than starts (see `autostart_start_failures_total`).",
     ("operation",),
-    (("observe",), ("stop",), ("clean_up",)),
+    (("observe",), ("stop",), ("clean_up",), ("busy_check",)),
 )
 RELOADS = _counter(
     "config_reloads_total",

@@ -32,7 +32,9 @@ class Body:
     the rest of the stream and was not read yet.
     """
 
-    def __init__(self, request: web.BaseRequest, limit_bytes: int, set_aside: SetAside) -> None:
+    def __init__(
+        self, request: web.BaseRequest, limit_bytes: int, pause_limit_s: float, set_aside: SetAside
+    ) -> None:
         self.received_bytes = 0
         self.asked_for = False
         self.is_complete = False
@@ -40,6 +42,7 @@ class Body:
         self.spool: Spool | None = None
         self.request = request
         self._limit_bytes = limit_bytes
+        self._pause_limit_s = pause_limit_s
         self._set_aside = set_aside
         self._take_back: Callable[[], None] | None = None
         self._read_from: Spool | None = None
@@ -62,7 +65,8 @@ class Body:
         """Yield the body in pieces; may be begun again only while `asked_for` is false.
 
         `waits_for_client` is told whose turn it is: true while the client has to send, false while the service
-        has to take. Raises BodyTooLarge, or BadRequest where the client's framing is broken.
+        has to take. Raises BodyTooLarge, BodyTimeout where the client sends nothing more, or BadRequest where its
+        framing is broken.
         """
         self.asked_for = True
         let_in(self.request)
@@ -88,7 +92,11 @@ class Body:
             self._refuse_if_unfit()
             waits_for_client(True)
             try:
-                data = await content.readany()
+                async with asyncio.timeout(self._pause_limit_s):
+                    data = await content.readany()
+            except TimeoutError:
+                self.failure = errors.BodyTimeout(self._pause_limit_s)
+                raise self.failure from None
             except web.RequestPayloadError:
                 self._refuse_if_unfit()
                 raise

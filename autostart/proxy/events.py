@@ -21,9 +21,9 @@ class RequestEnded:
     """A request is over, one way or the other.
 
     `status` is what was sent to the client, 499 where it left before there was an answer. `code` is the
-    error's code (`replies`), `client_gone`, `answer_cut`, or empty where the service's answer was passed on
-    whole. `waited_s` is the wait for a start, 0 where the service was ready. `bytes_in` and `bytes_out` count
-    bodies. `websocket` is true for what was relayed as one.
+    error's code (`replies`; `shutting_down` also where an answer had begun), `client_gone`, `answer_cut`, or empty
+    where the service's answer was passed on whole. `waited_s` is the wait for a start, 0 where the service was
+    ready. `bytes_in` and `bytes_out` count bodies. `websocket` is true for what was relayed as one.
     """
 
     service: str | None

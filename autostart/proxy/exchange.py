@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from aiohttp import web
+from aiohttp.http import HttpVersion10, HttpVersion11
 
 from autostart import errors
 from autostart.auth import Authenticator, Identity
@@ -66,8 +67,10 @@ class Exchange:
         self.bytes_in = 0
         self.bytes_out = 0
         self.is_websocket = False
-        # aiohttp 3.14.5 takes the last trailer of a chunked body for a header of the next request: there is none.
-        self.is_last = "Transfer-Encoding" in request.headers
+        self.is_cut = False  # by autostart, which stops
+        # aiohttp 3.14.5 takes the last trailer of a chunked body for a header of the next request, and loses what was
+        # sent behind an upgrade that it does not know: there is no next one.
+        self.is_last = "Transfer-Encoding" in request.headers or rules.asks_for_upgrade(request.headers)
         self.is_silent = False  # the waiting page asks every second, which is no news
         self._waited_s = 0.0
         self._failed_auth = False
@@ -83,7 +86,9 @@ class Exchange:
     def read_target(self) -> None:
         """Find host, path and target. Raises BadRequest where they, or the body, cannot be told for sure."""
         request = self.request
-        why = rules.unforwardable(self.method, request.headers, http_1_0=request.version < (1, 1))
+        version = request._version  # noqa: SLF001 - what `version` has said once it says for ever
+        request._version = max(HttpVersion10, min(version, HttpVersion11))  # noqa: SLF001 - what it is answered in
+        why = rules.unforwardable(self.method, request.headers, version)
         if why:
             self.is_last = True  # what comes next may be part of what was not understood
             raise errors.BadRequest(why)
@@ -91,6 +96,7 @@ class Exchange:
             self.target.encode()
             authority, self.target = rules.split_target(self.target)
         except ValueError as exc:
+            self.is_last = True
             raise errors.BadRequest(str(exc)) from exc
         self.path = self.target.partition("?")[0]
         self.host = authority or request.headers["Host"]
@@ -131,10 +137,16 @@ class Exchange:
             headers=self.cors,
         )
 
+    def cut(self) -> None:
+        """Take note that the answer broke off: the service's doing, unless the client's body was refused."""
+        failure = None if self.body is None else self.body.failure
+        self.code = ANSWER_CUT if failure is None else row_of(failure).code
+
     def left(self) -> None:
-        """Take note that the client has gone; for a WebSocket that is how it ends."""
+        """Take note that the client has gone, or was left by us; for a WebSocket that is how it ends."""
         self.status = self.status or _CLIENT_GONE_STATUS
-        self.code = "" if self.is_websocket else CLIENT_GONE
+        why = row_of(errors.ShuttingDown("")).code if self.is_cut else CLIENT_GONE
+        self.code = "" if self.is_websocket else why
 
     def ended(self) -> RequestEnded:
         """Return the event that tells of this request."""

@@ -15,25 +15,25 @@ from aiohttp import web
 
 from autostart import errors
 from autostart.auth import Authenticator, Identity
+from autostart.config import Service as ServiceConfig
 from autostart.config import normalise_host
 from autostart.lifecycle import Lease, Service, State
 from autostart.proxy import headers as rules
 from autostart.proxy.body import Body, let_in
 from autostart.proxy.events import Emit, WebSocketOpened
-from autostart.proxy.exchange import ANSWER_CUT, Exchange, Route
-from autostart.proxy.http import Answer, AnswerCut, Passed, Question, Upstream
+from autostart.proxy.exchange import Exchange, Route
+from autostart.proxy.http import Answer, AnswerCut, Passed, Question, Upstream, break_off
 from autostart.proxy.parking import Parking
 from autostart.proxy.replies import reply
-from autostart.proxy.server import Server
+from autostart.proxy.server import Patience, Server
 from autostart.proxy.waiting import STATE_PATH, remaining_s, state_reply, waiting_page
-from autostart.proxy.websocket import Relay
+from autostart.proxy.websocket import Relay, Sockets
 
 __all__ = ["Proxy", "Route"]
 
 _log = logging.getLogger(__name__)
 
 _READ_BYTES = 2**18
-_MOST_LINE_BYTES = 2**15
 
 
 class Proxy:
@@ -52,13 +52,17 @@ class Proxy:
         trusted_proxies: Sequence[str],
         spool_dir: Path,
         spool_size: int,
+        patience: Patience,
         emit: Emit,
     ) -> None:
         self.routes = routes
         self.ends_connections = False
         self.draining = False
+        self.sockets = Sockets()
+        self._passing: dict[Passed, Exchange] = {}
         self._trusted = rules.TrustedProxies(trusted_proxies)
         self._parking = Parking(spool_dir, spool_size)
+        self._patience = patience
         self._upstream = Upstream()
         self._emit = emit
         self._server: Server | None = None
@@ -74,8 +78,7 @@ class Proxy:
             access_log=None,
             auto_decompress=False,
             read_bufsize=_READ_BYTES,
-            max_line_size=_MOST_LINE_BYTES,
-            max_field_size=_MOST_LINE_BYTES,
+            patience=self._patience,
         )
         return web.ServerRunner(self._server, shutdown_timeout=shutdown_timeout_s)
 
@@ -83,6 +86,13 @@ class Proxy:
         """Return once no client is connected."""
         if self._server is not None:
             await self._server.deserted.wait()
+
+    def cut_answers(self) -> None:
+        """Tell who waits for an answer; break off those that go on: cancelled, one in HTTP/1.0 would look complete."""
+        self._upstream.end()
+        for passed, exchange in self._passing.items():
+            exchange.is_cut = True
+            break_off(exchange.request, passed)
 
     async def close(self) -> None:
         """Let go of the connections to services; call after the runner's cleanup."""
@@ -135,7 +145,7 @@ class Proxy:
         if asks_for_state:
             exchange.is_silent = True
             return state_reply(service.snapshot(), exchange.request_id, exchange.cors)
-        exchange.body = self._body(exchange, service.config.max_body_size)
+        exchange.body = self._body(exchange, service.config)
         if service.state is not State.READY and not _waits(exchange, service):
             return _answer_at_once(exchange, service)
         async with contextlib.AsyncExitStack() as stack:
@@ -154,7 +164,7 @@ class Proxy:
             raise errors.ShuttingDown(route.service.host)
         return route
 
-    def _body(self, exchange: Exchange, limit_bytes: int) -> Body | None:
+    def _body(self, exchange: Exchange, config: ServiceConfig) -> Body | None:
         """Return the request's body, None where it has none. Raises BodyTooLarge, BadRequest."""
         request = exchange.request
         expectation = request.headers.get("Expect", "").lower()
@@ -163,9 +173,9 @@ class Proxy:
         if not request.body_exists:
             return None
         declared_bytes = request.content_length
-        if max(declared_bytes or 0, request.content.total_bytes) > limit_bytes:
-            raise errors.BodyTooLarge(limit_bytes, declared_bytes)
-        return Body(request, limit_bytes, self._parking.set_aside)
+        if max(declared_bytes or 0, request.content.total_bytes) > config.max_body_size:
+            raise errors.BodyTooLarge(config.max_body_size, declared_bytes)
+        return Body(request, config.max_body_size, config.body_timeout, self._parking.set_aside)
 
     async def _lease(
         self, stack: contextlib.AsyncExitStack, exchange: Exchange, service: Service, *, counts: bool
@@ -208,20 +218,21 @@ class Proxy:
             return await self._pass_on(exchange, answer)
 
     async def _pass_on(self, exchange: Exchange, answer: Answer) -> web.StreamResponse:
-        request = exchange.request
         headers = rules.to_client(answer.headers, request_id=exchange.request_id, extra=exchange.cors)
         passed = Passed(answer, headers)
         has_unread_body = exchange.body is not None and not exchange.body.is_complete
         if self.ends_connections or exchange.is_last or has_unread_body:
             passed.force_close()
+        self._passing[passed] = exchange
         try:
-            await passed.pass_on(request)
+            await passed.pass_on(exchange.request)
         except AnswerCut as exc:
-            exchange.code = ANSWER_CUT
+            exchange.cut()
             _log.info("request_id=%s the service cut its answer: %s", exchange.request_id, exc)
         except ConnectionError:
             exchange.left()
         finally:
+            del self._passing[passed]
             exchange.bytes_out = passed.sent_bytes
         return passed
 
@@ -246,7 +257,7 @@ class Proxy:
 
         service.used(lease)
         try:
-            await relay.run(exchange.request, used)
+            await self.sockets.run(relay, exchange.request, used)
         finally:
             exchange.bytes_in, exchange.bytes_out = relay.in_bytes, relay.out_bytes
         return relay
@@ -305,9 +316,5 @@ def _is_upgrade(request: web.BaseRequest) -> bool:
         request.method == "GET"
         and not request.body_exists
         and request.headers.get("Upgrade", "").strip().lower() == "websocket"
-        and any(
-            token.strip().lower() == "upgrade"
-            for value in request.headers.getall("Connection", [])
-            for token in value.split(",")
-        )
+        and rules.asks_for_upgrade(request.headers)
     )

@@ -36,10 +36,21 @@ HOP_BY_HOP = frozenset(
 _NEVER_FROM_STRANGERS = frozenset(
     {"forwarded", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-real-ip"}
 )
-_SET_HERE = frozenset({"x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-request-id", "expect"})
+_SET_HERE = frozenset(
+    {
+        *("content-length", "expect", "host"),
+        *("x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-request-id"),
+    }
+)
 _SINGLE_VALUED_ANSWER = "access-control-"
 _MOST_ID_CHARS = 128
-_AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[\w.~!$&'()*+,;=%-]*)(:\d*)?", re.ASCII)
+_NAME_CHARS = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]*")
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_END_TO_END = frozenset(
+    {"authorization", "content-encoding", "content-length", "content-type", "cookie", "host"}
+)
+"""Never dropped for being listed in Connection: what would arrive would be another request (RFC 9110 section 7.6.1)."""
+_AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[\w.~!$&'()*+,;=%-]*)(:\d{0,5})?", re.ASCII)
 """Source: RFC 3986 section 3.2.2, without user information, with the port of RFC 9110 section 7.2."""
 
 
@@ -112,34 +123,54 @@ def split_target(target: str) -> tuple[str | None, str]:
     The authority is None but for the absolute form, where it goes before Host (RFC 9112 section 3.2.2). Raises
     ValueError for what a gateway cannot forward: other schemes, the authority and the asterisk form.
     """
+    if "#" in target:
+        raise ValueError("the request target has a fragment")
     if target.startswith("/"):
         return None, target
     scheme, separator, rest = target.partition("://")
     if not separator or scheme.lower() not in {"http", "https"}:
         raise ValueError("the request target is neither a path nor an http URL")
-    end = min((at for at in map(rest.find, "/?#") if at >= 0), default=len(rest))
+    end = min((at for at in map(rest.find, "/?") if at >= 0), default=len(rest))
     authority, path = rest[:end], rest[end:]
     if not authority or "@" in authority:
         raise ValueError("the request target names no host")
     return authority, path if path.startswith("/") else f"/{path}"
 
 
-def unforwardable(method: str, headers: AnyHeaders, *, http_1_0: bool) -> str:
+def unforwardable(method: str, headers: AnyHeaders, version: tuple[int, int]) -> str:
     """Return why a request cannot be passed on as it was meant; empty where it can.
 
     Only the framing that both sides read in the same way is let through: a coding beside `chunked` would be lost
-    with the header, and HTTP/1.0 has none (RFC 9112 section 6.1).
+    with the header, and HTTP/1.0 has none (RFC 9112 section 6.1). aiohttp 3.14.5 takes a line without a version
+    for HTTP/0.9, and reads headers behind it.
     """
+    if version not in {(1, 0), (1, 1)}:
+        return "HTTP/1.1 and HTTP/1.0 are spoken here"
     if method == "CONNECT":
         return "CONNECT is for proxies that a client has chosen, and this is none"
     codings = [coding.strip().lower() for coding in headers.getall("Transfer-Encoding", ())]
-    if codings and (http_1_0 or codings != ["chunked"]):
+    if codings and (version == (1, 0) or codings != ["chunked"]):
         return "the only transfer coding that is known here is chunked, in HTTP/1.1"
     hosts = headers.getall("Host", ())
     if len(hosts) != 1:  # RFC 9112 section 3.2
         return "a request needs one Host header, and only one"
     if not _AUTHORITY.fullmatch(hosts[0]):
         return "the Host header is no host name with or without a port"
+    return ""
+
+
+def unpassable(status: int, reason: str, headers: AnyHeaders, *, upgrade: bool) -> str:
+    """Return why an answer cannot be passed on as it was meant; empty where it can.
+
+    aiohttp reads answers less strictly than requests; what another reader may take for something else ends here.
+    """
+    if status < 100 or (status == 101 and not upgrade):
+        return f"its status {status} is no answer to what it was asked"
+    codings = [coding.strip().lower() for coding in headers.getall("Transfer-Encoding", ())]
+    if codings and codings != ["chunked"]:
+        return "the only transfer coding that is known here is chunked"
+    if not _NAME_CHARS.fullmatch("".join(headers)) or _CONTROL.search(reason + "".join(headers.values())):
+        return "its headers hold characters that no header may hold"
     return ""
 
 
@@ -153,7 +184,12 @@ def request_id(headers: AnyHeaders, *, trusted: bool) -> str:
 
 def _listed_in_connection(headers: AnyHeaders) -> frozenset[str]:
     values = headers.getall("Connection", ())
-    return frozenset(name.strip().lower() for value in values for name in value.split(","))
+    return frozenset(name.strip().lower() for value in values for name in value.split(",")) - _END_TO_END
+
+
+def asks_for_upgrade(headers: AnyHeaders) -> bool:
+    """Say whether another protocol is asked for on this connection (RFC 9110 section 7.8)."""
+    return "Upgrade" in headers and "upgrade" in _listed_in_connection(headers)
 
 
 def to_upstream(
@@ -161,7 +197,7 @@ def to_upstream(
 ) -> Headers:
     """Return the headers to ask the service with.
 
-    `credentials` lets Authorization pass. Content-Length passes as it is; Transfer-Encoding belongs to each
+    `credentials` lets Authorization pass. Content-Length passes as a number; Transfer-Encoding belongs to each
     connection. `upgrade` asks for a WebSocket in our own name.
     """
     dropped = HOP_BY_HOP | _SET_HERE | _listed_in_connection(headers)
@@ -171,10 +207,12 @@ def to_upstream(
         dropped |= {"authorization"}
     passed: Headers = CIMultiDict()
     passed["Host"] = host
+    if "Content-Length" in headers:
+        passed["Content-Length"] = str(int(headers["Content-Length"]))
     for name, value in headers.items():
         # CGI and WSGI take an underscore for a hyphen: what is dropped under one name must not come by another.
         lower = name.lower().replace("_", "-")
-        if lower not in dropped and lower != "host":
+        if lower not in dropped:
             passed.add(name, _encodable(value))
     came_through = ", ".join(headers.getall("X-Forwarded-For", ())) if peer.trusted else ""
     # A unix socket's peer has no address to add; nginx has written the client's already.

@@ -1,8 +1,8 @@
 """Ask a service over HTTP, and pass its answer on.
 
-Owns the connections to services. The only module that knows aiohttp's ClientSession, so that an upstream
-protocol of our own can take its place (DESIGN.md section 7: it is most of the cost of a small request).
-Imports config, errors, body and runtime.base.
+With `connections` the only module that knows aiohttp's ClientSession, so that an upstream protocol of our own can
+take its place (DESIGN.md section 7: it is most of the cost of a small request). Imports config, errors, body,
+headers and runtime.base.
 
 Two kinds of connections: kept ones, for requests that may be asked again without harm when the connection
 turns out to be dead, and fresh ones for all others, so that an upload never meets a dead connection.
@@ -10,8 +10,6 @@ turns out to be dead, and fresh ones for all others, so that an upload never mee
 
 import asyncio
 import contextlib
-import functools
-import os
 import socket
 import struct
 from dataclasses import dataclass
@@ -20,24 +18,20 @@ from typing import Any
 import aiohttp
 import yarl
 from aiohttp import hdrs, web
-from aiohttp.client_proto import ResponseHandler
 
 from autostart import errors
 from autostart.proxy.body import Body
-from autostart.proxy.headers import Headers
+from autostart.proxy.connections import HeadTooLarge, make_session
+from autostart.proxy.headers import Headers, unpassable
 from autostart.runtime.base import Endpoint
 
 Answer = aiohttp.ClientResponse
 
 _IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})  # RFC 9110 section 9.2.2
-_AUTO_HEADERS = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
-_READ_BYTES = 2**18
-_MOST_LINE_BYTES = 2**16
-_MOST_HEADERS = 512
+_TOO_LARGE = ("Got more than", "Too many headers")
+"""How aiohttp 3.14.5 says so."""
 _RESET = struct.pack("ii", 1, 0)
 """SO_LINGER on, for no time: closing throws away what was not sent, and tells the peer."""
-_KEEP_S = 4.0
-"""Shorter than what common servers keep an idle connection (uvicorn: 5 s), so that few are met dead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,15 +47,22 @@ class Question:
     connect_timeout_s: float
     response_timeout_s: float
 
+    @property
+    def asks_for_upgrade(self) -> bool:
+        """Say whether the service may answer with 101."""
+        return hdrs.UPGRADE in self.headers
+
 
 class AnswerCut(Exception):
     """The service broke off in the middle of its answer."""
 
 
 class Upstream:
-    """The connections to all services. Made without a loop; `close` ends it."""
+    """The connections to all services. Made without a loop; `end` and then `close` end it."""
 
     def __init__(self) -> None:
+        self._asking: set[asyncio.Timeout] = set()
+        self._is_ending = False
         self._kept: aiohttp.ClientSession | None = None
         self._fresh: aiohttp.ClientSession | None = None
 
@@ -69,8 +70,8 @@ class Upstream:
         """Send the request and return the answer as soon as its headers are there; its body is still to come.
 
         The body is sent while the answer is waited for, and after that as long as the answer goes on. The
-        caller leaves the answer by `async with`. Raises UpstreamFailed, UpstreamTimeout, and what reading the
-        body raises. Cancellation closes the connection.
+        caller leaves the answer by `async with`. Raises UpstreamFailed, UpstreamTimeout, ShuttingDown, and what
+        reading the body raises. Cancellation closes the connection.
         """
         body = question.body
         repeatable = question.method in _IDEMPOTENT
@@ -95,13 +96,14 @@ class Upstream:
         has_answered = False
 
         def waits_for_client(is_waiting: bool) -> None:  # noqa: FBT001 - a callback of one argument
-            if not has_answered:
+            if not (has_answered or self._is_ending):
                 silence.reschedule(None if is_waiting else loop.time() + limit_s)
 
         data: Any = None if body is None else body.chunks(waits_for_client)
         try:
             async with asyncio.timeout(limit_s) as silence:
-                return await session.request(
+                self._asking.add(silence)
+                answer = await session.request(
                     question.method,
                     _url(question.endpoint, question.target),
                     headers=question.headers,
@@ -112,6 +114,8 @@ class Upstream:
         except aiohttp.ConnectionTimeoutError as exc:
             raise _Failed(f"no connection within {question.connect_timeout_s:g} s") from exc
         except TimeoutError:
+            if self._is_ending:
+                raise errors.ShuttingDown(question.service) from None
             raise errors.UpstreamTimeout(question.service, loop.time() - begun) from None
         except (aiohttp.ClientError, OSError, ValueError) as exc:
             if body is not None and body.failure is not None:
@@ -119,11 +123,26 @@ class Upstream:
             raise _Failed(_describe(exc)) from exc
         finally:
             has_answered = True
+            self._asking.discard(silence)
+        why = unpassable(
+            answer.status, answer.reason or "", answer.headers, upgrade=question.asks_for_upgrade
+        )
+        if why:
+            _drop(answer)
+            raise errors.UpstreamFailed(question.service, why)
+        return answer
 
     def _session(self, *, kept: bool) -> aiohttp.ClientSession:
         if self._kept is None or self._fresh is None:
-            self._kept, self._fresh = _make_session(force_close=False), _make_session(force_close=True)
+            self._kept, self._fresh = make_session(force_close=False), make_session(force_close=True)
         return self._kept if kept else self._fresh
+
+    def end(self) -> None:
+        """Let everybody who waits for an answer to begin be told that autostart stops."""
+        self._is_ending = True
+        for silence in self._asking:
+            if not silence.expired():
+                silence.reschedule(0.0)
 
     async def close(self) -> None:
         """Close every connection."""
@@ -137,51 +156,6 @@ class _Failed(Exception):
     """The service did not answer; the message says how, in words."""
 
 
-class _Connection(ResponseHandler):
-    """A connection to a service. What the service said before it broke the connection counts.
-
-    A service that refuses an upload answers, and closes while we still send: that is a reset. Left alone, the
-    write that fails goes before the answer that waits to be read.
-    """
-
-    def connection_lost(self, exc: BaseException | None) -> None:
-        """Read what has come before the connection broke, then end."""
-        if isinstance(exc, OSError) and self.transport is not None and not self._reading_paused:
-            with contextlib.suppress(OSError):
-                fd = self.transport.get_extra_info("socket").fileno()
-                while self.transport is not None and (data := os.read(fd, _READ_BYTES)):
-                    self.data_received(data)
-        super().connection_lost(exc)
-
-    def set_exception(self, exc: BaseException, *cause: BaseException) -> None:
-        """Leave it to `connection_lost` to tell of a write that failed."""
-        closing = self.transport is not None and self.transport.is_closing()
-        if closing and not self._connection_lost_called and isinstance(exc, aiohttp.ClientOSError):
-            return
-        super().set_exception(exc, *cause)
-
-
-def _make_session(*, force_close: bool) -> aiohttp.ClientSession:
-    kept: dict[str, Any] = {} if force_close else {"keepalive_timeout": _KEEP_S}
-    connector = aiohttp.TCPConnector(limit=0, force_close=force_close, **kept)
-    factory: Any = functools.partial(_Connection, loop=asyncio.get_running_loop())
-    connector._factory = factory  # noqa: SLF001 - there is no option
-    session = aiohttp.ClientSession(
-        connector=connector,
-        cookie_jar=aiohttp.DummyCookieJar(),
-        auto_decompress=False,
-        skip_auto_headers=_AUTO_HEADERS,
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
-        read_bufsize=_READ_BYTES,
-        max_line_size=_MOST_LINE_BYTES,
-        max_field_size=_MOST_LINE_BYTES,
-        max_headers=_MOST_HEADERS,
-    )
-    # It repeats by method alone; `Upstream.ask` knows better when that does no harm.
-    session._retry_connection = False  # noqa: SLF001 - there is no option
-    return session
-
-
 def _url(endpoint: Endpoint, target: str) -> yarl.URL:
     """Return a URL whose path *is* the request target, query and all, so that not a byte of it changes."""
     host = f"[{endpoint.host}]" if ":" in endpoint.host else endpoint.host
@@ -193,8 +167,13 @@ def _describe(exc: Exception) -> str:
         return f"no connection ({exc.os_error.strerror or exc.os_error})"
     if isinstance(exc, aiohttp.ServerDisconnectedError):
         return "it closed the connection without an answer"
+    if isinstance(exc, HeadTooLarge):
+        return "its headers are too large"
     if isinstance(exc, aiohttp.ClientResponseError):
-        return "what it answered is not HTTP"
+        too_large = exc.message.startswith(_TOO_LARGE)
+        return "its headers are too large" if too_large else "what it answered is not HTTP"
+    if isinstance(exc, aiohttp.ClientPayloadError):
+        return "the body of its answer is not complete"
     if isinstance(exc, OSError) and exc.strerror:
         return f"the connection broke ({exc.strerror})"
     return f"the connection broke ({type(exc).__name__})"
@@ -228,16 +207,24 @@ class Passed(web.StreamResponse):
             try:
                 data = await content.readany()
             except (aiohttp.ClientError, OSError) as exc:
-                _break_off(request, self)
+                break_off(request, self)
                 raise AnswerCut(_describe(exc)) from exc
             if not data:
                 break
             self.sent_bytes += len(data)
             await self.write(data)
         if _was_reset(self._answer):
-            _break_off(request, self)
+            break_off(request, self)
             raise AnswerCut("the connection broke")
         await self.write_eof()
+
+
+def _drop(answer: Answer) -> None:
+    """Close an answer and its connection, also where that was given back already."""
+    protocol = answer._protocol  # noqa: SLF001 - `connection` is None once the end was seen
+    answer.close()
+    if protocol is not None:
+        protocol.close()
 
 
 def _was_reset(answer: Answer) -> bool:
@@ -248,7 +235,8 @@ def _was_reset(answer: Answer) -> bool:
     return protocol is not None and isinstance(protocol.exception(), OSError)
 
 
-def _break_off(request: web.BaseRequest, response: web.StreamResponse) -> None:
+def break_off(request: web.BaseRequest, response: web.StreamResponse) -> None:
+    """End an answer so that it cannot be taken for the whole; its handler is cancelled then."""
     transport = request.transport
     if transport is None:
         return

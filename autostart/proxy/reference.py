@@ -39,6 +39,18 @@ ERRORS: Mapping[type[errors.AutostartError], Told] = {
         "The request cannot be forwarded as it is; the message says why.",
         "Correct the client: one `Host`, one `Authorization`, no other expectation than `100-continue`.",
     ),
+    errors.HeadersTooLarge: (
+        "The request line and headers are over `limit_bytes` together, one is over 32 KiB, or they are over 128.",
+        "Send fewer or smaller cookies; put what is large into the body.",
+    ),
+    errors.HeaderTimeout: (
+        "The request line and headers were not complete within `headerTimeout` (`limit_s`).",
+        "Look at the network; raise `headerTimeout` for clients that are so slow.",
+    ),
+    errors.BodyTimeout: (
+        "The client sent nothing more of its body for `bodyTimeout` (`limit_s`). What the service began is cancelled.",
+        "Send again; raise `bodyTimeout` for clients that pause, such as live recordings.",
+    ),
     errors.StartFailed: (
         "The start that this request waited for failed. `cause`, `hint`, `exit_code`, `log_tail` tell why.",
         "See the causes below. Do not just repeat: the next starts are held off.",
@@ -60,7 +72,7 @@ ERRORS: Mapping[type[errors.AutostartError], Told] = {
         "Nothing; or take the path, method or user agent out of `quiet`.",
     ),
     errors.ShuttingDown: (
-        "autostart is stopping: open requests are finished, new ones are refused.",
+        "autostart is stopping: open requests have `drainTimeout` to be answered, new ones are refused.",
         "Ask again after `Retry-After`.",
     ),
     errors.InUse: (
@@ -143,6 +155,10 @@ CAUSES: Mapping[FailureCause, Told] = {
         "If it is only slow (a first start that downloads a model), raise the option that the hint names.",
     ),
     FailureCause.STOPPED_BY_HAND: ("Somebody stopped the service while it was starting.", "Ask again."),
+    FailureCause.BUSY_UNKNOWN: (
+        "It cannot be told whether the service is busy, so it is not stopped for being idle. In the log only.",
+        "Correct `busyPath` or its answer; without the engine's statistics, leave out `busyCpuPercent`.",
+    ),
     FailureCause.STOP_FAILED: (
         "A stop did not end what was to be stopped.",
         "`autostart explain SERVICE`; look at the container or process.",

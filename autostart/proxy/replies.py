@@ -40,6 +40,9 @@ TABLE: Mapping[type[errors.AutostartError], Row] = {
     errors.Forbidden: Row(403, "forbidden", "permission_error", "Not allowed"),
     errors.BodyTooLarge: Row(413, "body_too_large", _REFUSED, "Too large"),
     errors.BadRequest: Row(400, "bad_request", _REFUSED, "Not understood"),
+    errors.HeadersTooLarge: Row(431, "headers_too_large", _REFUSED, "Too large"),
+    errors.HeaderTimeout: Row(408, "header_timeout", _REFUSED, "Too slow"),
+    errors.BodyTimeout: Row(408, "body_timeout", _REFUSED, "Too slow"),
     errors.StartFailed: Row(503, "start_failed", title="The service could not be started", repeat=False),
     errors.StartHeldOff: Row(503, "start_held_off", title="The service could not be started"),
     errors.StartTimeout: Row(504, "start_timeout", title="The service is still starting"),
@@ -131,6 +134,10 @@ def _facts(error: errors.AutostartError, details: Details) -> dict[str, Any]:
             return {"waited_s": round(error.waited_s, 3)}
         case errors.BodyTooLarge():
             return {"limit_bytes": error.limit_bytes, "declared_bytes": error.declared_bytes}
+        case errors.HeadersTooLarge():
+            return {"limit_bytes": error.limit_bytes}
+        case errors.HeaderTimeout() | errors.BodyTimeout():
+            return {"limit_s": error.limit_s}
         case errors.InUse():
             return {"leases": error.leases}
         case _:

@@ -5,7 +5,7 @@ process); it knows nothing of services, requests or idle times. It raises only
 `autostart.errors.RuntimeFailure`, and translates whatever its library raises where it is called.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -43,12 +43,16 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What a runtime found when it looked. `started_at_s` is wall-clock seconds since the epoch."""
+    """What a runtime found when it looked. `started_at_s` is wall-clock seconds since the epoch.
+
+    `has_remains` says that a part of what does not run as a whole runs all the same.
+    """
 
     state: RunState
     endpoint: Endpoint | None = None
     started_at_s: float | None = None
     exit_code: int | None = None
+    has_remains: bool = False
 
 
 class Change(StrEnum):
@@ -128,6 +132,14 @@ class Runtime(Protocol):
         """Run its own health check once, now; None where it has none.
 
         Raises RuntimeFailure when the check could not be run.
+        """
+        ...
+
+    async def cpu_seconds(self) -> Mapping[str, float]:
+        """Return the CPU seconds used so far by each part that a `stop` would end, under names of its own choice.
+
+        Empty where nothing runs. A part that was not there the time before, or had used more, began since.
+        Raises RuntimeFailure where it cannot be known, also of one part only: nothing counts as 0 by mistake.
         """
         ...
 

@@ -162,6 +162,10 @@ class ProcessRuntime:
         """Return None: a process has no health check of its own."""
         return None
 
+    async def cpu_seconds(self) -> Mapping[str, float]:
+        """See `Runtime.cpu_seconds`: by process, those that left the group and still have their parent included."""
+        return {} if self._group is None else await self._group.cpu_seconds()
+
     async def log_tail(self, lines: int) -> list[str]:
         """Return the last lines of the last run, stdout and stderr together."""
         if self._group is not None:

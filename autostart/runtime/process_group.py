@@ -22,6 +22,7 @@ from pathlib import Path
 from autostart.errors import CommandNotFound, RuntimeFailure
 from autostart.runtime.output_tail import OutputTail
 from autostart.runtime.process_guard import Guard
+from autostart.runtime.process_table import cpu_seconds, live_members
 
 log = logging.getLogger(__name__)
 
@@ -130,22 +131,6 @@ def _why_not(
     return CommandNotFound(program, "no such program" + ("" if "/" in program else " on the PATH"))
 
 
-def live_members(group: int) -> list[int]:
-    """Return the pids in a process group, without those that have ended and wait to be reaped."""
-    members = []
-    for process in Path("/proc").iterdir():
-        if not process.name.isdigit():
-            continue
-        try:
-            stat = (process / "stat").read_bytes()
-        except OSError:  # it has ended meanwhile
-            continue
-        state, _, member_of, _ = stat[stat.rindex(b")") + 2 :].split(b" ", 3)
-        if int(member_of) == group and state not in (b"Z", b"X"):
-            members.append(int(process.name))
-    return members
-
-
 class ProcessGroup:
     """A process that runs, or ends, with all that it started in its group.
 
@@ -237,6 +222,10 @@ class ProcessGroup:
                 return
             self._tail.feed(data)
             most_bytes -= len(data)
+
+    async def cpu_seconds(self) -> dict[str, float]:
+        """Return the CPU seconds used so far, by process; see `process_table.cpu_seconds`."""
+        return await self._loop.run_in_executor(self._executor, cpu_seconds, self.pid)
 
     def _signal(self, number: signal.Signals) -> None:
         assert not self.gone.is_set()  # the number of the group may be somebody else's by then

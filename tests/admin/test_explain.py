@@ -2,16 +2,18 @@
 
 import asyncio
 import functools
+import json
 import re
 
 import pytest
 import single_service
-from fakes import Clock, FakeRuntime, service_config
+from fakes import Clock, FakeRuntime, busy_answer, service_config
 from waiting import until
 
 from autostart import errors
 from autostart.admin.facts import explain, service_facts
 from autostart.lifecycle import Service, State
+from autostart.runtime.base import Change
 
 HOST = "whisper.test"
 
@@ -115,6 +117,86 @@ def test_service_that_never_sleeps_says_so():
     with_bench(test, idle_timeout="never")
 
 
+async def ask(bench, seconds: float = 15) -> None:
+    """Let it be asked whether it is busy, and wait for what it says."""
+    before = bench.service.snapshot().own_work
+    bench.clock.move(seconds)
+    bench.service.stop_if_idle()
+    await until(lambda: bench.service.snapshot().own_work is not before)
+
+
+def test_service_that_is_busy_by_itself_says_so_and_when_it_will_be_stopped():
+    async def test(bench):
+        await bench.service.start("alice")
+        bench.clock.move(15)
+        bench.service.stop_if_idle()
+        await until(lambda: "cpu" in bench.runtime.calls)
+        bench.runtime.answer = busy_answer(True)
+        bench.runtime.cpu["main"] += 1.43 * 15
+        await ask(bench)
+        told = bench.told()
+        assert (
+            "It stays up because it is busy by itself: /health/busy says that it is busy (busyPath), its CPU is at "
+            "143.0 % of a core (busyCpuPercent is 20)."
+        ) in told
+        assert "in 15m, if nobody comes (idleTimeout is 15m).\nBefore that it is asked" in told
+        assert bench.facts()["own_work"]["is_busy"] is True
+        json.dumps(bench.facts(), allow_nan=False)
+
+    with_bench(test, busy_path="/health/busy", busy_cpu_percent=20)
+
+
+def test_service_that_is_not_busy_tells_what_it_said_and_that_it_is_asked_again():
+    async def test(bench):
+        await bench.service.start("alice")
+        asked = "Before that it is asked whether it is busy by itself (busyPath)"
+        assert f"{asked}." in bench.told()
+        bench.runtime.answer = busy_answer(False)
+        await ask(bench)
+        assert f"{asked}; so far: /health/busy says that it is not busy (busyPath)." in bench.told()
+        async with bench.service.lease("bob"):
+            assert "asked whether" not in bench.told()
+            assert bench.facts()["own_work"] is None
+
+    with_bench(test, busy_path="/health/busy")
+
+
+def test_service_that_cannot_be_asked_whether_it_is_busy_tells_why():
+    async def test(bench):
+        await bench.service.start("alice")
+        bench.runtime.answer = b"HTTP/1.1 404 Not Found\r\n\r\n"
+        await ask(bench)
+        assert (
+            "Autostart cannot tell whether it is busy: busyPath /health/busy answered 404 instead of 200, and it stays "
+            'up until it can be told.\nWhat may help: it has to answer 200 with {"busy": true} or {"busy": false}.'
+        ) in bench.told()
+        assert bench.facts()["own_work"]["failure"]["cause"] == "busy_unknown"
+        json.dumps(bench.facts(), allow_nan=False)
+
+    with_bench(test, busy_path="/health/busy")
+
+
+def test_ready_service_that_falls_ill_says_so_until_it_is_well_or_stopped():
+    async def test(bench):
+        sick = "Its container's own health check says no, since"
+        await bench.service.start("alice")
+        assert sick not in bench.told()
+        bench.runtime.tell(Change.UNHEALTHY)
+        fell_ill_s = bench.wall()
+        bench.clock.move(300)
+        bench.runtime.tell(Change.UNHEALTHY)
+        assert re.search(f"{sick} .* \\(5m ago\\); it is served all the same\\.", bench.told())
+        assert bench.facts()["unhealthy_since_s"] == fell_ill_s
+        bench.runtime.tell(Change.HEALTHY)
+        assert sick not in bench.told()
+        bench.runtime.tell(Change.UNHEALTHY)
+        await bench.service.stop()
+        await bench.service.start("alice")
+        assert bench.facts()["unhealthy_since_s"] is None
+
+    with_bench(test)
+
+
 def test_starting_service_tells_what_it_waits_for():
     async def test(bench):
         bench.runtime.listen_gate = asyncio.Event()
@@ -186,8 +268,6 @@ def test_stopping_service_names_who_waits_for_it_to_start_again():
 
 
 def test_facts_can_be_written_as_json_in_every_state():
-    import json
-
     async def test(bench):
         json.dumps(bench.facts(), allow_nan=False)
         await bench.service.start("test")

@@ -44,6 +44,18 @@ def test_command_that_waits_for_a_start_is_told_when_time_is_up(hanging):
         assert start.returncode == 1
 
 
+def test_request_that_is_not_answered_when_time_is_up_is_told(tmp_path):
+    with running(Gateway(tmp_path, drainTimeout="0.1s")) as gateway:
+        answers = []
+        request = threading.Thread(target=lambda: answers.append(gateway.get(gateway.slow)))
+        request.start()
+        gateway.until(gateway.is_in_use)
+        assert gateway.end() == 0
+        request.join()
+    assert [(a.status_code, a.json()["error"]["code"]) for a in answers] == [(503, "shutting_down")]
+    assert "code=shutting_down" in gateway.log.read_text()
+
+
 def test_second_interrupt_ends_the_wait_for_open_requests(tmp_path):
     with running(Gateway(tmp_path, drainTimeout="1h")) as gateway:
         request = threading.Thread(target=lambda: gateway.get(gateway.slow))

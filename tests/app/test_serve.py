@@ -72,11 +72,13 @@ def test_reload_that_comes_while_draining_cuts_nothing(tmp_path):
         gateway.process.send_signal(signal.SIGTERM)
         gateway.until(lambda: "draining" in gateway.log.read_text())
         gateway.process.send_signal(signal.SIGHUP)
+        assert "shutting down" in gateway.cli("reload").stderr
         gateway.process.send_signal(signal.SIGTERM)
         gateway.let_go()
         assert gateway.process.wait(30) == 0
         request.join()
         assert [answer.text for answer in answers] == ["slow"]
+        assert "configuration reloaded" not in gateway.log.read_text()
         assert "Traceback" not in gateway.log.read_text()
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import itertools
 import os
 import shutil
 import subprocess
@@ -311,6 +312,7 @@ WAYS = "bcrypt (`htpasswd -B`), apr1 (`htpasswd -m`) or {SHA} (`htpasswd -s`)"
             ],
         ),
     ],
+    ids=itertools.count(),  # the hashes are new each time
 )
 def test_check_names_line_and_user_and_never_the_hash(
     tmp_path: Path, content: str | bytes, expected: list[str]

@@ -46,6 +46,19 @@ def test_what_is_in_order_is_told_as_nothing(tmp_path: Path) -> None:
     assert (report.lines(), report.exit_code) == ([], 0)
 
 
+def test_busy_check_that_can_never_say_anything_is_a_warning(tmp_path: Path) -> None:
+    errors, warnings = told(checked(tmp_path, process(busyCpuPercent=1e6)))
+    assert errors == []
+    assert [warning.partition(": all")[0] for warning in warnings] == [
+        "services.a.b.busyCpuPercent: it can never be above 1e+06"
+    ]
+    never = process(busyPath="/busy", busyCpuPercent=20, idleTimeout="never")
+    assert told(checked(tmp_path, never))[1] == [
+        f'services.a.b.{option}: means nothing where idleTimeout is "never"'
+        for option in ("busyPath", "busyCpuPercent")
+    ]
+
+
 def test_mistakes_of_the_file_are_told_alone(tmp_path: Path) -> None:
     report = checked(tmp_path, process(blocking="yes") | {"spoolDir": "/nowhere"})
     expected = (

@@ -122,7 +122,7 @@ def test_yaml_says_the_same_as_json(name: str) -> None:
 def test_yaml_anchors_and_merges_are_understood() -> None:
     text = (
         "services:\n  a.b: &a {composeDir: /opt/a, proxyPort: 8001, idleTimeout: 5m}\n"
-        "  c.d:\n    <<: *a\n    proxyPort: 8002\n"
+        "  c.d:\n    <<: *a\n    composeDir: /opt/b\n    proxyPort: 8002\n"
     )
     loaded = config.parse(text, Path("config.yaml"))
     assert [service.idle_timeout for service in loaded.services.values()] == [300.0, 300.0]

@@ -9,6 +9,7 @@ import pytest
 from autostart import config
 from autostart.errors import ConfigError
 
+PERCENT = "a number above 0 such as 20 or 150.5"
 DURATION = '"90s", "15m", "1h30m" or a number of seconds'
 SERVICE = {"composeDir": "/opt/a", "proxyPort": 8001}
 PROCESS = {"runtime": {"kind": "process", "command": ["serve"]}, "proxyPort": 8002}
@@ -50,6 +51,17 @@ def told_of_service(**options: Any) -> list[str]:
             f'idleTimeout: "15 min" is not a duration (accepted: {DURATION}, or "never")',
         ),
         ({"idleTimeout": {}}, f'idleTimeout: {{}} is not a duration (accepted: {DURATION}, or "never")'),
+        (
+            {"busyPath": "busy"},
+            'busyPath: "busy" does not begin with a slash (accepted: a path that begins with "/")',
+        ),
+        ({"busyCpuPercent": 0}, f"busyCpuPercent: must be more than zero (accepted: {PERCENT})"),
+        ({"busyCpuPercent": "20%"}, f'busyCpuPercent: "20%" does not fit here (accepted: {PERCENT})'),
+        ({"busyCpuPercent": True}, f"busyCpuPercent: true does not fit here (accepted: {PERCENT})"),
+        (
+            {"busyCpuPercent": 10**400},
+            f"busyCpuPercent: 1{'0' * 56}… does not fit here (accepted: {PERCENT})",
+        ),
         ({"stopTimeout": -1}, f"stopTimeout: -1 is not a duration (accepted: {DURATION})"),
         ({"startTimeout": "never"}, f'startTimeout: "never" is not a duration (accepted: {DURATION})'),
         ({"startTimeout": 0}, f"startTimeout: must be more than zero (accepted: {DURATION})"),
@@ -240,8 +252,12 @@ def test_origin_is_kept_as_browsers_send_it(written: str, read: str) -> None:
             'services.a.b.stopMethod: "pause" needs the compose runtime (accepted: "stop")',
         ),
         (
-            {"services": {"a.b": SERVICE, "c.d": SERVICE}},
+            {"services": {"a.b": SERVICE, "c.d": PROCESS | {"proxyPort": SERVICE["proxyPort"]}}},
             "services.c.d.proxyPort: 8001 is already the port of a.b (accepted: each port once)",
+        ),
+        (
+            {"services": {"a.b": SERVICE, "c.d": SERVICE | {"proxyPort": 8002, "containers": ["x"]}}},
+            "services.a.b.containers: is missing: c.d has the same composeDir (accepted: the containers of each service)",
         ),
         (
             {"services": {"a.b": SERVICE | {"proxyPort": 8890}}},
@@ -279,7 +295,7 @@ def test_origin_is_kept_as_browsers_send_it(written: str, read: str) -> None:
         (
             {"services": {}, "servces": {}},
             (
-                "servces: there is no such option; is services meant? (accepted: admin, auth, drainTimeout, listen, log, "
+                "servces: there is no such option; is services meant? (accepted: admin, auth, drainTimeout, headerTimeout, keepAliveTimeout, listen, log, "
                 "services, spoolDir, spoolSize, stateFile, trustedProxies)"
             ),
         ),

@@ -6,6 +6,7 @@ import pytest
 from stacks import ENDS_WHEN_TOLD, Relay, Stack, fetch
 
 from autostart.runtime.base import Change, RunState, RuntimeEvent, StopMethod
+from autostart.runtime.compose import engine
 
 pytestmark = pytest.mark.docker
 
@@ -212,6 +213,69 @@ def test_when_the_events_break_off_everything_is_to_be_compared_afresh(web, tmp_
             await watched.runtime.start()
             await watched.event(Change.STARTED, after=seen)
         await relay.cut()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("events_only", [True, False], ids=["events", "everything"])
+def test_a_connection_that_is_open_and_silent_is_found_and_everything_compared_afresh(
+    web, tmp_path, monkeypatch, events_only
+):
+    monkeypatch.setattr(engine, "_LIST_EVERY_S", 0.2)
+    monkeypatch.setattr(engine, "_LIST_LIMIT_S", 0.5)
+    monkeypatch.setattr(engine, "_LATE_EVENT_S", 0.01)
+    relay = Relay(tmp_path / "relay.sock")
+    web.address = relay.address
+
+    async def main():
+        await relay.open()
+        async with web.runtime() as watched:
+            await watched.runtime.start()
+            await watched.event(Change.STARTED)
+            listed = asyncio.Event()
+            call = watched.engine.call
+
+            async def noting(operation, *arguments, **options):
+                outcome = await call(operation, *arguments, **options)
+                if operation == "listing what runs":
+                    listed.set()
+                return outcome
+
+            monkeypatch.setattr(watched.engine, "call", noting)
+            await listed.wait()
+            relay.silent(events_only=events_only)
+            seen = len(watched.events)
+            await docker("kill", web.id_of("web"))
+            await watched.event(Change.RESYNC, after=seen)
+            assert watched.engine.reconnects >= 1
+            assert (await watched.runtime.observe()).state is RunState.STOPPED
+            seen = len(watched.events)
+            await watched.runtime.start()
+            await watched.event(Change.STARTED, after=seen)
+        await relay.cut()
+
+    asyncio.run(main())
+
+
+def test_a_container_that_moved_to_another_address_is_looked_at_again(stack, client, monkeypatch):
+    monkeypatch.setattr(engine, "_LIST_EVERY_S", 0.2)
+    stack.write(WEB)
+    other = f"{stack.name}-other"
+
+    async def main():
+        async with stack.runtime() as watched:
+            before = await watched.runtime.start()
+            container = stack.id_of("web")
+            network = f"{stack.name}_default"
+            await docker("network", "create", "--label", f"com.docker.compose.project={stack.name}", other)
+            seen = len(watched.events)
+            await docker("network", "connect", other, container)
+            await docker("network", "disconnect", network, container)
+            await watched.event(Change.RESYNC, after=seen)
+            while (now := (await watched.runtime.observe()).endpoint) == before:  # between the two steps
+                await watched.event(Change.RESYNC, after=seen + 1)
+            await fetch(now.host, now.port)
+            assert watched.engine.reconnects == 0
 
     asyncio.run(main())
 

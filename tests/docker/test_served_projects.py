@@ -4,17 +4,15 @@ import json
 import os
 import signal
 import subprocess
-import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
-import httpx
 import pytest
+from clients import OpenStream
 from program import HOST, Gateway, running
 
 pytestmark = pytest.mark.docker
-
-ENDLESS = "/cgi-bin/endless"
 
 
 @pytest.fixture
@@ -35,6 +33,11 @@ def stops(gateway: Gateway, reason: str) -> int:
     return int(gateway.metrics().partition(series)[2].partition("\n")[0])
 
 
+def starts(gateway: Gateway, result: str) -> int:
+    series = f'autostart_starts_total{{service="{HOST}",result="{result}"}} '
+    return int(gateway.metrics().partition(series)[2].partition("\n")[0])
+
+
 def kept_clocks(gateway: Gateway) -> str:
     file = gateway.directory / "state.json"
     return file.read_text() if file.exists() else ""
@@ -42,25 +45,6 @@ def kept_clocks(gateway: Gateway) -> str:
 
 def docker(*words: str) -> None:
     subprocess.run(["docker", *words], check=True, capture_output=True)
-
-
-class OpenStream(threading.Thread):
-    """A client that reads an answer without an end; `cut` says whether it ended in an error."""
-
-    def __init__(self, gateway: Gateway) -> None:
-        super().__init__()
-        self.lines = 0
-        self.cut: bool | None = None
-        self._url = f"http://127.0.0.1:{gateway.port}{ENDLESS}"
-
-    def run(self) -> None:
-        try:
-            with httpx.stream("GET", self._url, headers={"Host": HOST}, timeout=60) as answer:
-                for _ in answer.iter_lines():
-                    self.lines += 1
-            self.cut = False
-        except httpx.HTTPError:
-            self.cut = True
 
 
 BY_HAND: dict[str, Callable] = {
@@ -112,6 +96,87 @@ def test_what_a_person_starts_is_taken_as_it_is_and_sleeps_when_it_is_idle(proje
         assert 'result="succeeded"} 1' not in gateway.metrics()
         gateway.until(lambda: project.web.states() == {"web": "exited"})
         gateway.until(lambda: stops(gateway, "idle") == 1)
+
+
+def edit_and_bring_up(web) -> None:
+    web.write(web.text() + '    environment: {COLOUR: "blue"}\n')
+    web.compose("up", "-d")
+
+
+AGAIN: dict[str, Callable] = {
+    "docker-restart": lambda web: docker("restart", "--time", "1", web.id_of("web")),
+    "compose-restart": lambda web: web.compose("restart", "--timeout", "1"),
+    "compose-up-recreates": lambda web: web.compose("up", "-d", "--force-recreate", "--timeout", "1"),
+    "compose-up-after-an-edit": edit_and_bring_up,
+}
+
+
+@pytest.mark.parametrize("act", AGAIN.values(), ids=AGAIN)
+def test_what_a_person_starts_again_cuts_the_open_request_and_is_followed_without_a_start_of_ours(
+    project, act
+):
+    with running(project.gateway) as gateway:
+        client = OpenStream(gateway)
+        client.start()
+        gateway.until(lambda: client.lines > 0)
+        before = project.web.pid_of("web")
+        act(project.web)
+        client.join(30)
+        assert client.cut is True
+        after = project.web.pid_of("web")
+        gateway.until(lambda: gateway.state() == "ready")
+        assert gateway.get("/").status_code == 200
+        assert project.web.pid_of("web") == after != before
+        assert (stops(gateway, "external"), stops(gateway, "crashed")) == (1, 0)
+        assert starts(gateway, "succeeded") == 1
+
+
+UNHARMED: dict[str, Callable] = {
+    "compose-up": lambda web: web.compose("up", "-d"),
+    "docker-update": lambda web: docker("update", "--cpu-shares", "512", web.id_of("web")),
+    "docker-rename": lambda web: docker("rename", web.id_of("web"), f"{web.name}-renamed"),
+    "docker-kill-hup": lambda web: docker("kill", "--signal", "WINCH", web.id_of("web")),
+    "pause-and-unpause": lambda web: (
+        docker("pause", web.id_of("web")),
+        docker("unpause", web.id_of("web")),
+    ),
+}
+
+
+@pytest.mark.parametrize("act", UNHARMED.values(), ids=UNHARMED)
+def test_what_ends_no_container_cuts_no_request(project, act):
+    with running(project.gateway) as gateway:
+        client = OpenStream(gateway)
+        client.start()
+        gateway.until(lambda: client.lines > 0)
+        before = project.web.pid_of("web")
+        act(project.web)
+        seen = client.lines
+        gateway.until(lambda: client.lines > seen and gateway.state() == "ready")
+        assert gateway.get("/").status_code == 200
+        assert (project.web.pid_of("web"), client.cut) == (before, None)
+        assert starts(gateway, "succeeded") == 1
+        docker("rm", "--force", project.web.id_of("web"))
+        client.join(30)
+
+
+def test_a_network_that_is_taken_from_a_container_and_given_back_cuts_nothing(project):
+    with running(project.gateway) as gateway:
+        client = OpenStream(gateway)
+        client.start()
+        gateway.until(lambda: client.lines > 0)
+        container, network = project.web.id_of("web"), f"{project.web.name}_default"
+        docker("network", "disconnect", network, container)
+        with ThreadPoolExecutor() as thread:
+            waiting = thread.submit(gateway.get, "/")
+            gateway.until(lambda: facts(gateway)["in_flight"] == 2)
+            docker("network", "connect", network, container)
+            assert waiting.result().status_code == 200
+        seen = client.lines
+        gateway.until(lambda: client.lines > seen)
+        assert (gateway.state(), starts(gateway, "succeeded")) == ("ready", 1)
+        docker("rm", "--force", container)
+        client.join(30)
 
 
 def test_a_restart_by_hand_is_followed(project):

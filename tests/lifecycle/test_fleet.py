@@ -7,7 +7,6 @@ from fakes import FakeRuntime, service_config
 from waiting import until
 
 from autostart import errors
-from autostart.config import Service as ServiceConfig
 from autostart.lifecycle import State
 from autostart.lifecycle.fleet import Fleet
 from autostart.lifecycle.state_file import StateFile
@@ -82,11 +81,6 @@ def another(**options):
     return service_config(**options).model_copy(update={"containers": ("other",)})
 
 
-def project(container: str, port: int) -> ServiceConfig:
-    """The configuration of one of several services in one compose project."""
-    return ServiceConfig(compose_dir="/opt/whisper", containers=(container,), proxy_port=port)
-
-
 def test_what_did_not_change_is_not_touched():
     async def test(yard):
         await yard.follow(whisper_test=service_config())
@@ -97,6 +91,9 @@ def test_what_did_not_change_is_not_touched():
         assert service.config.idle_timeout == 5
         assert yard.runtimes[0].calls == ["observe", "start"]
         await request.end()
+        await yard.follow(whisper_test=service_config(), new_test=service_config())
+        assert yard.service is service
+        assert len(yard.runtimes) == 2
 
     with_yard(test)
 
@@ -177,18 +174,6 @@ def test_service_waits_for_the_port_of_one_that_is_to_leave_it_when_it_is_free()
         await new.opened()
         assert yard.runtimes[0].closed
         await new.end()
-
-    with_yard(test)
-
-
-def test_service_that_gets_a_neighbour_in_its_project_gets_a_runtime_that_knows():
-    async def test(yard):
-        alone, neighbour = project("one", 1), project("two", 2)
-        await yard.follow(whisper_test=alone)
-        await yard.follow(whisper_test=alone, other_test=neighbour)
-        assert (yard.runtimes[0].closed, len(yard.runtimes)) == (True, 3)
-        await yard.follow(whisper_test=alone)
-        assert [runtime.closed for runtime in yard.runtimes] == [True, True, True, False]
 
     with_yard(test)
 
@@ -364,5 +349,41 @@ def test_look_that_hangs_is_waited_for_only_so_long_and_requests_pass():
         assert await yard.fleet.adopted(5) is True
         assert yard.service.state is State.READY
         assert yard.runtimes[0].starts == 1
+
+    with_yard(test)
+
+
+def test_service_that_waits_for_its_port_and_is_to_leave_it_does_not_wait_for_itself():
+    async def test(yard):
+        await yard.follow(whisper_test=service_config())
+        old = await yard.use().opened()
+        yard.fleet.follow({"new.test": service_config()})
+        new = yard.use("new.test")
+        await until(lambda: yard.fleet.services["new.test"].state is State.STARTING)
+        moved = service_config().model_copy(update={"proxy_port": 2})
+        yard.fleet.follow({"new.test": moved})
+        await old.end()
+        await new.opened()
+        assert new.endpoint == yard.runtimes[1].endpoint
+        await new.end()
+        await until(lambda: len(yard.runtimes) == 3)
+
+    with_yard(test)
+
+
+def test_service_that_waits_for_a_port_waits_on_while_its_owner_is_called_back():
+    async def test(yard):
+        await yard.follow(whisper_test=service_config())
+        owner = await yard.use().opened()
+        yard.fleet.follow({"new.test": service_config(start_timeout=0.3)})
+        new = yard.use("new.test")
+        await until(lambda: yard.fleet.services["new.test"].state is State.STARTING)
+        moved = service_config().model_copy(update={"proxy_port": 2})
+        yard.fleet.follow({HOST: service_config(), "new.test": moved})
+        await new.opened()
+        with pytest.raises(errors.StartFailed):
+            await new.end()
+        assert yard.runtimes[1].calls == []
+        await owner.end()
 
     with_yard(test)

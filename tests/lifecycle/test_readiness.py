@@ -62,6 +62,12 @@ def test_statuses_that_are_accepted_are_configuration():
     assert len(asked) == 1
 
 
+def test_answer_without_an_end_of_line_is_no_answer_yet():
+    serve, asked = answering(b"x" * 9000, OK)
+    asyncio.run(wait_for(Readiness(path="/health"), serve))
+    assert len(asked) == 2
+
+
 def test_what_was_heard_last_is_kept_for_the_error():
     serve, asked = answering(NOT_FOUND)
 

@@ -62,7 +62,9 @@ def test_stop_that_hangs_keeps_no_other_service_from_being_stopped():
     async def test(services, clock):
         runtime = FakeRuntime()
         runtime.stop_gate = asyncio.Event()
-        services[-1] = hanging = service(clock, runtime)
+        other = services.pop(0)
+        services[-1] = hanging = service(clock, runtime)  # asked first
+        services[0] = other
         await use(hanging)
         await use(services[0])
         clock.move(900)
@@ -94,3 +96,35 @@ def test_service_that_left_is_left_alone():
         assert gone.state is State.READY
 
     with_reaper(test)
+
+
+class BrokenClock(Clock):
+    """A clock that is good until it `is_broken`."""
+
+    is_broken = False
+
+    def __call__(self) -> float:
+        if self.is_broken:
+            raise ArithmeticError("a mistake")
+        return super().__call__()
+
+
+def test_a_mistake_in_one_service_keeps_no_other_one_awake_and_is_told_once(caplog):
+    async def test(services, clock):
+        broken_clock = BrokenClock()
+        services[-1] = broken = service(broken_clock)
+        services[1] = other = service(clock)
+        for one in services.values():
+            await use(one)
+        broken_clock.is_broken = True
+        clock.move(900)
+        await until(lambda: services[0].state is other.state is State.STOPPED)
+        assert broken.state is State.READY
+        broken_clock.is_broken = False
+        broken_clock.move(900)
+        await until(lambda: broken.state is State.STOPPED)
+        await asyncio.gather(broken.close(), other.close())
+
+    with_reaper(test)
+    assert [record.exc_info[0] for record in caplog.records] == [ArithmeticError]
+    assert "service=whisper.test" in caplog.text

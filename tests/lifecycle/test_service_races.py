@@ -69,6 +69,23 @@ def test_start_by_hand_during_the_clean_up_of_a_failed_start_is_adopted_after_it
     with_bench(test, start_timeout=0.2)
 
 
+def test_death_during_the_look_after_a_stop_that_failed_is_noticed():
+    async def test(bench):
+        await bench.use()
+        bench.runtime.stop_failure = errors.StopFailed("it will not die")
+        bench.runtime.seen_gate = asyncio.Event()
+        stopping = asyncio.create_task(bench.service.stop())
+        await until(lambda: "observe" in bench.runtime.calls)
+        bench.runtime.die(exit_code=0, by_hand=True)
+        bench.runtime.seen_gate.set()
+        await stopping
+        assert bench.service.state is State.STOPPED
+        await bench.use()
+        assert bench.runtime.starts == 2
+
+    with_bench(test)
+
+
 @pytest.mark.parametrize("change", [Change.STARTED, Change.RESYNC])
 def test_news_during_a_look_is_looked_at_too(change):
     async def test(bench):

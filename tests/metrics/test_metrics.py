@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from fakes import Clock, FakeRuntime, service_config
+from fakes import Clock, FakeRuntime, busy_answer, service_config
 from prometheus_client.parser import text_string_to_metric_families
 from waiting import until
 
@@ -107,6 +107,8 @@ def ended(**facts):
         ("auth_failures_total", {}),
         ("requests_cut_total", {}),
         ("runtime_errors_total", {"operation": "observe"}),
+        ("runtime_errors_total", {"operation": "busy_check"}),
+        ("busy", {}),
         ("websockets_open", {}),
         ("requests_in_flight", {}),
         ("requests_waiting", {}),
@@ -248,7 +250,6 @@ def test_stops_are_counted_by_reason():
         assert {reason: scraped("stops_total", reason=reason) for reason in StopReason} == {
             StopReason.IDLE: 1,
             StopReason.MANUAL: 1,
-            StopReason.EVICTED: 0,
             StopReason.CRASHED: 1,
             StopReason.EXTERNAL: 0,
         }
@@ -266,6 +267,29 @@ def test_failed_stop_is_counted_as_an_error_of_the_runtime():
         assert scraped("stop_failures_total") == 1
         assert scraped("runtime_errors_total", operation="stop") == 1
         bench.runtime.stop_failure = None
+
+    with_bench(test)
+
+
+def test_work_of_its_own_and_not_knowing_of_it_are_told_and_the_failure_is_counted():
+    async def test(bench):
+        service, runtime = bench.service, bench.runtime
+        config = service.config.model_copy(update={"busy_path": "/busy"})
+        service.reconfigure(config)
+        await service.start("test")
+
+        async def asked(answer: bytes) -> float:
+            runtime.answer = answer
+            before = service.snapshot().own_work
+            bench.clock.move(15)
+            service.stop_if_idle()
+            await until(lambda: service.snapshot().own_work is not before)
+            return bench.scrape()("busy")
+
+        assert await asked(busy_answer(True)) == 1
+        assert await asked(busy_answer(False)) == 0
+        assert await asked(b"HTTP/1.1 404 Not Found\r\n\r\n") == 1
+        assert bench.scrape()("runtime_errors_total", operation="busy_check") == 1
 
     with_bench(test)
 

@@ -13,6 +13,7 @@ from aiohttp import web
 from autostart.config import Service as ServiceConfig
 from autostart.lifecycle import Service
 from autostart.proxy import Proxy, Route
+from autostart.proxy.server import Patience
 from autostart.runtime.base import Endpoint, Observation, RunState
 
 
@@ -54,6 +55,7 @@ async def main(service_port: int, spool_dir: Path) -> None:
         trusted_proxies=["127.0.0.0/8"],
         spool_dir=spool_dir,
         spool_size=2**33,
+        patience=Patience(header_s=30.0, keep_alive_s=600.0),
         emit=lambda event: None,
     )
     runner = proxy.runner()

@@ -67,6 +67,7 @@ def test_two_authorization_headers_are_refused(run):
 @pytest.mark.parametrize(
     ("has_auth", "forward", "expected"),
     [(True, False, "none"), (True, True, f"Bearer {KEY}"), (False, False, f"Bearer {KEY}")],
+    ids=["checked here", "meant for both", "open to all"],
 )
 def test_credentials_go_on_only_where_they_are_meant_for_the_service(run, has_auth, forward, expected):
     async def check():
@@ -101,6 +102,8 @@ def test_who_waits_is_named_without_credentials_or_query(run):
     [
         ("GET", "/favicon.ico", "x"),
         ("GET", "/apple-touch-icon-precomposed.png", "x"),
+        ("GET", "/health/ready", "x"),
+        ("HEAD", "/healthz", "x"),
         ("OPTIONS", "/", "x"),
         ("GET", "/", "Mozilla/5.0+(compatible; UptimeRobot/2.0; http://www.uptimerobot.com/)"),
         ("GET", "/", "Blackbox Exporter/0.25.0"),
@@ -111,10 +114,22 @@ def test_quiet_requests_wake_nothing_and_need_no_credentials_for_that_answer(run
     async def check():
         async with open_gateway(asleep=True, quiet=quiet, authenticator=authenticator()) as gateway:
             async with gateway.ask(method, path, headers=[("User-Agent", agent)]) as answer:
-                assert (answer.status, (await answer.json())["error"]["code"]) == (503, "asleep")
+                assert answer.status == 503
+                if method != "HEAD":
+                    assert (await answer.json())["error"]["code"] == "asleep"
             assert gateway.service.state is State.STOPPED
 
     quiet = {"userAgents": ["My-Own*"]} if agent.startswith("my-own") else {}
+    run(check())
+
+
+def test_a_program_that_asks_for_health_before_it_sends_work_wakes_the_service(run):
+    async def check():
+        async with open_gateway(asleep=True) as gateway:
+            async with gateway.ask("GET", "/health") as answer:
+                assert answer.status == 200
+            assert gateway.runtime.starts == 1
+
     run(check())
 
 

@@ -15,7 +15,7 @@ from gateways import HOST, open_gateway
 from processes import free_port
 from waiting import until
 
-from autostart.proxy.http import _Connection
+from autostart.proxy.connections import Connection
 from autostart.runtime.base import Endpoint
 
 
@@ -74,6 +74,23 @@ def test_a_kept_connection_that_turns_out_dead_is_replaced_once(run):
                 async with gateway.ask("GET", f"/{number}") as answer:
                     assert await answer.read() == b"ok"
             assert requests == [b"/1", b"/2", b"/2"]
+
+    run(check())
+
+
+@pytest.mark.parametrize(("method", "body", "times"), [("GET", None, 2), ("PUT", b"body", 1)])
+def test_a_service_that_leaves_without_an_answer_is_asked_again_only_where_nothing_was_uploaded(
+    run, method, body, times
+):
+    requests: list[bytes] = []
+
+    async def raw(reader, writer):
+        requests.append(await reader.readuntil(b"\r\n\r\n"))
+
+    async def check():
+        async with open_gateway(raw=raw) as gateway, gateway.ask(method, data=body) as answer:
+            assert await told(answer) == (502, "upstream_failed")
+        assert len(requests) == times
 
     run(check())
 
@@ -193,7 +210,7 @@ def test_a_write_that_fails_leaves_room_for_the_answer_that_waits_to_be_read(run
         with ours, theirs:
             ours.setblocking(False)
             theirs.send(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n")
-            connection = _Connection(asyncio.get_running_loop())
+            connection = Connection(asyncio.get_running_loop())
             connection.connection_made(Broken({"socket": ours}))
             connection.set_response_params()
             answer = asyncio.ensure_future(connection.read())

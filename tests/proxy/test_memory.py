@@ -6,6 +6,10 @@ import resource
 import sys
 from pathlib import Path
 
+import pytest
+from frames import ACCEPTED, BINARY, CONTINUATION, PING, asking, frame, head
+from program import WITH_US
+
 HERE = Path(__file__).parent
 MB = 1_000_000
 
@@ -24,6 +28,7 @@ async def lone_gateway(serve, directory: Path):
     server = await asyncio.start_server(serve, "127.0.0.1", 0, backlog=4096, limit=2**20)
     port = server.sockets[0].getsockname()[1]
     process = await asyncio.create_subprocess_exec(
+        *WITH_US,
         sys.executable,
         str(HERE / "lone_gateway.py"),
         str(port),
@@ -111,5 +116,68 @@ def test_a_parked_upload_takes_30_kb_at_most(tmp_path):
                     await asyncio.sleep(0.05)
             for writer in [*warm, *writers]:
                 writer.transport.abort()
+
+    asyncio.run(asyncio.wait_for(check(), 120))
+
+
+def one_frame(size: int, *, masked: bool):
+    yield head(BINARY, size, masked=masked)
+    for _ in range(size // MB):
+        yield bytes(MB)
+
+
+def many_fragments(size: int, *, masked: bool):
+    """The same in fragments of 10 kB, and a ping after each hundred."""
+    fragment = frame(CONTINUATION, bytes(10_000), masked=masked, final=False)
+    yield frame(BINARY, masked=masked, final=False)
+    for _ in range(size // MB):
+        yield 100 * fragment + frame(PING, masked=masked)
+    yield frame(CONTINUATION, masked=masked)
+
+
+@pytest.mark.parametrize("message", [one_frame, many_fragments])
+def test_a_message_of_100_mb_passes_each_way_in_constant_memory(tmp_path, message):
+    size = 100 * MB
+
+    async def say(writer, *, masked):
+        for piece in message(size, masked=masked):
+            writer.write(piece)
+            await writer.drain()
+
+    async def hear(reader, *, masked):
+        """Take as much as `say` says, and return whether it begins and ends as that does."""
+        pieces = list(message(size, masked=masked))
+        length = sum(map(len, pieces))
+        beginning, taken = await reader.readexactly(20), 20
+        while taken < length:
+            data = await reader.read(2**20)
+            assert data
+            taken += len(data)
+        return (pieces[0] + pieces[1][:20]).startswith(beginning) and data.endswith(pieces[-1][-6:])
+
+    async def serve(reader, writer):
+        if not await reader.read(1):
+            writer.close()  # the readiness check
+            return
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(ACCEPTED)
+        heard.append(await hear(reader, masked=True))
+        await say(writer, masked=False)
+        writer.close()
+
+    heard: list[bool] = []
+
+    async def check():
+        async with lone_gateway(serve, tmp_path) as (process, port):
+            process.stdin.write(b"start\n")
+            before = rss(process.pid)
+            reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=2**20)
+            writer.write(asking("s.example.org"))
+            await reader.readuntil(b"\r\n\r\n")
+            await say(writer, masked=True)
+            heard.append(await hear(reader, masked=False))
+            assert heard == [True, True]
+            writer.close()
+            assert rss(process.pid, "VmHWM") - before <= 12 * MB
 
     asyncio.run(asyncio.wait_for(check(), 120))

@@ -4,6 +4,7 @@ import asyncio
 import socket
 
 from aiohttp import web
+from gateways import PATIENCE
 
 from autostart.proxy.body import let_in
 from autostart.proxy.server import Server
@@ -20,7 +21,7 @@ def test_a_dead_peer_is_asked_for_within_minutes_also_where_nothing_is_sent():
             options.extend(sock.getsockopt(socket.IPPROTO_TCP, option) for option in limits)
             return web.Response()
 
-        runner = web.ServerRunner(Server(handler))
+        runner = web.ServerRunner(Server(handler, patience=PATIENCE))
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         try:
@@ -52,7 +53,7 @@ def test_no_more_of_a_body_is_taken_than_came_with_its_headers_until_it_is_wante
             size = sum([len(piece) async for piece in request.content.iter_any()])
             return web.Response(text=str(size))
 
-        runner = web.ServerRunner(Server(handler, read_bufsize=2**18))
+        runner = web.ServerRunner(Server(handler, patience=PATIENCE, read_bufsize=2**18))
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         try:

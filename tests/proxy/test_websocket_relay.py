@@ -9,7 +9,7 @@ from gateways import HOST, open_gateway
 from waiting import until
 
 from autostart.lifecycle import State
-from autostart.proxy.websocket import Frames
+from autostart.proxy.frames import Frames
 
 
 async def echo(request):

@@ -109,6 +109,29 @@ def test_health_is_told_as_the_engine_says_it():
     assert [item.change for item in told_of(*happened)] == [Change.HEALTHY, Change.UNHEALTHY]
 
 
+def test_health_is_good_again_once_no_container_is_unhealthy():
+    happened = [
+        event("health_status", "a", health="unhealthy"),
+        event("health_status", "b", health="healthy"),
+    ]
+    assert [item.change for item in told_of(*happened)] == [Change.UNHEALTHY]
+    happened += [event("health_status", "a", health="healthy")]
+    assert [item.change for item in told_of(*happened)] == [Change.UNHEALTHY, Change.HEALTHY]
+
+
+def test_health_is_good_again_although_an_unhealthy_container_went_untold():
+    told: list[RuntimeEvent] = []
+
+    async def ask(_container_id: str) -> bool:
+        return False
+
+    watch = ContainerWatch(told.append, lambda: 1, lambda: False, ask)
+    watch.on_event(event("health_status", "old", health="unhealthy"))
+    watch.set_running({"new"}, set())
+    watch.on_event(event("health_status", "new", health="healthy"))
+    assert [item.change for item in told] == [Change.UNHEALTHY, Change.HEALTHY]
+
+
 def test_one_off_containers_and_other_actions_are_no_events():
     attributes = {"name": "x", "exitCode": "3", "signal": "9"}
     raw = {"Action": "die", "Actor": {"ID": "1", "Attributes": attributes}}

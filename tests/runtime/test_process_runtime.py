@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from processes import children, free_port, lives, open_fds, pids_in, shell
+from waiting import LIMIT_S
 
 from autostart.errors import CommandNotFound, PortTaken, RuntimeFailure
 from autostart.runtime.base import Change, RunState, RuntimeEvent, StopMethod
@@ -647,5 +648,65 @@ def test_the_guard_is_not_in_the_group_and_ignores_what_is_sent_to_everybody(run
         ignored = int(status["SigIgn"], 16)
         assert all(ignored >> (number - 1) & 1 for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM))
         await runtime.close()
+
+    run(test())
+
+
+# --- CPU -------------------------------------------------------------------------------------------
+
+BURN = "ulimit -t 30; while :; do :; done"  # a limit, should the test itself be killed
+OWN_GROUP = "import os, sys; os.setpgid(0, 0); os.execvp(sys.argv[1], sys.argv[1:])"
+ORPHAN = OWN_GROUP.replace("os.setpgid", "os.fork() and os._exit(0); os.setpgid")
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        f"({BURN}) & echo $! > pids; wait",
+        f"setsid -w sh -c 'echo $$ > pids; {BURN}' & wait",
+        f"{sys.executable} -c '{OWN_GROUP}' sh -c 'echo $$ > pids; {BURN}' & wait",
+        f"{sys.executable} -c '{ORPHAN}' sh -c 'echo $$ > pids; {BURN}'; sleep 1000",
+    ],
+    ids=["child", "own-session", "own-group", "orphan"],
+)
+def test_cpu_seconds_are_of_all_that_the_process_has_started(run, tmp_path, script):
+    async def test():
+        runtime = shell(script, cwd=tmp_path)
+        await runtime.start()
+        (pid,) = pids_in(tmp_path / "pids", 1)
+        try:
+            async with asyncio.timeout(LIMIT_S):
+                while sum((await runtime.cpu_seconds()).values()) < 0.2:
+                    await asyncio.sleep(0.01)
+        finally:
+            os.kill(pid, signal.SIGKILL)  # who has left the group is not ended with it
+            await runtime.close()
+
+    run(test())
+
+
+def test_cpu_seconds_of_a_child_that_has_ended_are_its_parents(run, tmp_path):
+    async def test():
+        work = "import time\nwhile time.process_time() < 0.3: pass"
+        runtime = shell(f"{sys.executable} -c '{work}'; echo $$ > pids; sleep 1000", cwd=tmp_path)
+        await runtime.start()
+        pids_in(tmp_path / "pids", 1)
+        assert sum((await runtime.cpu_seconds()).values()) >= 0.25
+        await runtime.close()
+
+    run(test())
+
+
+def test_cpu_seconds_of_a_process_are_not_those_of_a_later_one_with_its_number(run, tmp_path):
+    async def test():
+        runtime = shell("sleep 1000")
+        names = set()
+        for _ in range(2):
+            await runtime.start()
+            names |= (await runtime.cpu_seconds()).keys()
+            await runtime.stop(StopMethod.STOP, GRACE_S)
+        await runtime.close()
+        assert all(name.partition(":")[2] for name in names)
+        assert len(names) >= 2
 
     run(test())

@@ -10,6 +10,7 @@ import docker
 import pytest
 from processes import free_port
 from stacks import BACKEND, Stack
+from waiting import LIMIT_S
 
 from autostart.runtime.base import Change, RunState, Runtime, RuntimeEvent, StopMethod
 from autostart.runtime.compose import ComposeRuntime
@@ -22,10 +23,11 @@ trap 'exit 0' TERM
 echo 'the first line'
 echo 'a line on stderr' >&2
 echo 'the last line'
-while [ ! -s "$1/exit" ]; do sleep 0.05; done
+while [ ! -s "$1/exit" ]; do [ -e "$1/work" ] || sleep 0.05; done
 exit "$(cat "$1/exit")"
 """
-"""A shell script (dash, busybox) that ends by itself, with the exit code in the file, once that is there."""
+"""A shell script (dash, busybox) that ends by itself, with the exit code in `exit`, once that is there, and keeps a
+CPU busy while there is a file `work`."""
 
 
 class Case(Protocol):
@@ -269,6 +271,38 @@ def test_the_log_tail_outlives_the_thing(contract, case, eventually):
 def test_the_log_tail_of_what_never_ran_is_empty(contract):
     async def test(runtime, told):
         assert [] == await runtime.log_tail(50)
+
+    contract(test)
+
+
+def test_cpu_seconds_grow_while_it_works_and_hardly_while_it_does_not(contract, case, eventually):
+    async def test(runtime, told):
+        async def used_s() -> float:
+            before = await runtime.cpu_seconds()
+            for _ in range(4):
+                await asyncio.sleep(0.05)
+            after = await runtime.cpu_seconds()
+            assert after.keys() & before.keys()
+            return sum(after[part] - before[part] for part in after.keys() & before.keys())
+
+        await runtime.start()
+        at_rest_s = await used_s()
+        (case.directory / "work").touch()
+        worked_s = 0.0
+        async with asyncio.timeout(LIMIT_S):
+            while worked_s < 5 * at_rest_s + 0.5:
+                worked_s += await used_s()
+
+    contract(test)
+
+
+def test_cpu_seconds_of_what_does_not_run_are_none(contract):
+    async def test(runtime, told):
+        assert {} == await runtime.cpu_seconds()
+        await runtime.start()
+        assert {} != await runtime.cpu_seconds()
+        await runtime.stop(StopMethod.STOP, GRACE_S)
+        assert {} == await runtime.cpu_seconds()
 
     contract(test)
 

@@ -10,6 +10,7 @@ They may import `autostart.errors` and `autostart.runtime.base`, and know nothin
     view.py        a project's files and containers, looked at together
     engine.py      the connection to the engine; threads.py: one thread a call
     events.py      the engine's events, one reader for all; watch.py: what they mean for one project
+    silence.py     whether the events still come
     inspection.py  single questions about one container
     actions.py     starting, stopping and waiting for single containers; sequence.py: a start, in order
     command.py     `docker compose`, or else `docker-compose`; creation.py: when it is called

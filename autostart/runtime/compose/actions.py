@@ -129,6 +129,20 @@ class ContainerActions:
             limit_s=_LOOK_LIMIT_S,
         )
 
+    async def cpu_seconds(self, containers: Iterable[Container]) -> dict[str, float]:
+        """Return the CPU seconds that each that runs has used so far, by id. Raises BusyUnknown where one is not told."""
+
+        async def read(container: Container) -> float:
+            return await self._engine.call(
+                f"reading the CPU time of the container {container.name}",
+                lambda client: inspection.cpu_seconds(client, container.id, container.name),
+                limit_s=_LOOK_LIMIT_S,
+            )
+
+        running = [container for container in containers if container.is_running]
+        used = await asyncio.gather(*(read(container) for container in running))
+        return {container.id: seconds for container, seconds in zip(running, used, strict=True)}
+
     async def check_health(self, container: Container) -> HealthResult | None:
         """Run its health check now; None where it has none. One that takes too long counts as failed.
 

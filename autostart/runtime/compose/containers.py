@@ -44,6 +44,8 @@ class Container:
     """Its TCP ports on the host; empty while it does not run."""
     addresses: tuple[tuple[str, str], ...]
     """Pairs of its address and the gateway of that network, IPv4 first."""
+    project: str = ""
+    """Compose's name for the project that it belongs to; empty where compose did not make it."""
 
     @property
     def is_running(self) -> bool:
@@ -65,6 +67,8 @@ def find_containers(
 ) -> list[Container]:
     """Return the containers of `project`, and those called `names` that compose did not make; blocks.
 
+    One that the project's file names, but another project has, is not its own: it may not even be looked at.
+
     Those whose ids are `known` are only inspected (1 ms each, where a list looks at all that the engine has).
     Where one of them is gone or they are not all, they are searched for: by the project's name, as compose
     does; by its directory, for a project brought up under another name (`docker compose -p`); by container name.
@@ -78,7 +82,9 @@ def find_containers(
         found += [container for container in others if container.id not in ids]
     for name in names:
         if not any(container.answers_to(name) for container in found):
-            found += _list(client, f"name=^/?{re.escape(name)}$")
+            is_own = project.service_of(name) is not None
+            named = _list(client, f"name=^/?{re.escape(name)}$")
+            found += [container for container in named if not (is_own and container.project)]
     return found
 
 
@@ -116,6 +122,7 @@ def parse_container(raw: dict[str, Any]) -> Container:
         id=raw["Id"],
         name=raw["Name"].lstrip("/"),
         service=labels.get(f"{_LABEL}service", ""),
+        project=labels.get(f"{_LABEL}project", ""),
         state=state["Status"],
         exit_code=state["ExitCode"] if has_ended else None,
         created_s=parse_time(raw["Created"]) or 0.0,

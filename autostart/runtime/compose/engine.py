@@ -13,10 +13,12 @@ from typing import Any, Protocol, TypeVar
 import docker
 from docker.utils import kwargs_from_env
 
-from autostart.errors import TimedOut
+from autostart.errors import RuntimeFailure, TimedOut
 from autostart.runtime.compose.events import EngineEvent, EventStream
 from autostart.runtime.compose.failures import ENGINE_TROUBLE, translate
+from autostart.runtime.compose.silence import Comparison, parse_list
 from autostart.runtime.compose.threads import run_in_thread
+from autostart.runtime.compose.turns import Turns
 
 T = TypeVar("T")
 
@@ -30,6 +32,12 @@ _MOST_LOOKS = 8
 """A thousand projects are not looked at all at once when the engine comes back: each look is a thread."""
 _POOL_SIZE = 32
 """Connections kept for the next calls; more than that are opened and closed, none waits."""
+_LIST_EVERY_S = 30.0
+_SLOWEST_LIST_S = 600.0
+"""Where the list fails, the stream is opened anew and all compared afresh: that must not be a load of its own."""
+_LIST_LIMIT_S = 20.0
+_LATE_EVENT_S = 1.0
+"""An event may be on its way while its effect is listed already."""
 
 
 class Follower(Protocol):
@@ -55,16 +63,22 @@ class Engine:
     def __init__(self, address: str | None = None) -> None:
         self._settings: dict[str, Any] = dict(kwargs_from_env()) if address is None else {"base_url": address}
         self.address: str = self._settings.setdefault("base_url", _DEFAULT_ADDRESS)
-        self.looking = asyncio.Semaphore(_MOST_LOOKS)
-        """Held by who looks at a project for nobody who waits."""
+        self._turns = Turns(_MOST_LOOKS)
         self._client: docker.APIClient | None = None
         self._client_lock = threading.Lock()
         self._followers: dict[str, set[Follower]] = {}
         self._stream: EventStream | None = None
+        self._comparison = Comparison()
+        self._listing: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
         state = "connected" if self._client is not None else "not connected"
         return f"<Engine {self.address} {state}>"
+
+    @property
+    def looking(self) -> contextlib.AbstractAsyncContextManager[None]:
+        """Entered by who looks at a project for nobody who waits."""
+        return self._turns.turn()
 
     @property
     def reconnects(self) -> int:
@@ -125,7 +139,9 @@ class Engine:
         for key in keys:
             self._followers.setdefault(key, set()).add(follower)
         if self._stream is None:
-            self._stream = EventStream(self, asyncio.get_running_loop(), self._on_event, self._on_connected)
+            loop = asyncio.get_running_loop()
+            self._stream = EventStream(self, loop, self._on_event, self._on_connected)
+            self._listing = loop.create_task(self._list_now_and_then(self._stream), name="list what runs")
 
     def unfollow(self, follower: Follower) -> None:
         """Tell `follower` of nothing any more."""
@@ -138,19 +154,49 @@ class Engine:
         """Return who follows any of `keys`."""
         return frozenset().union(*(self._followers.get(key, ()) for key in keys))
 
+    async def _list_now_and_then(self, stream: EventStream) -> None:
+        """Notice a stream that is open and silent, for as long as it is followed (see `silence`).
+
+        Costs one call for all services, which lists what runs and not what is asleep.
+        """
+        pause_s = _LIST_EVERY_S
+        while True:
+            await asyncio.sleep(pause_s)
+            try:
+                listed = await self.call(
+                    "listing what runs",
+                    lambda client: parse_list(client.containers()),
+                    limit_s=_LIST_LIMIT_S,
+                )
+            except Exception as exc:  # noqa: BLE001 - an answer that nobody has thought of must not end this
+                stream.reopen(str(exc) if isinstance(exc, RuntimeFailure) else repr(exc))
+                pause_s = min(2 * pause_s, _SLOWEST_LIST_S)
+                continue
+            pause_s = _LIST_EVERY_S
+            untold, moved = self._comparison.compare(listed)
+            if untold:
+                await asyncio.sleep(_LATE_EVENT_S)
+                if not all(self._comparison.is_told(container_id) for container_id in untold):
+                    stream.reopen("containers changed and nothing was told: everything is compared afresh")
+            for container in moved:
+                for follower in self.followers(frozenset(container.keys)):
+                    follower.on_engine_connected()
+
     def _on_event(self, event: EngineEvent) -> None:
-        told: set[Follower] = set()
-        for key in event.keys:
-            told |= self._followers.get(key, set())
-        for follower in told:
+        self._comparison.tell(event.container_id)
+        for follower in self.followers(frozenset(event.keys)):
             follower.on_engine_event(event)
 
     def _on_connected(self) -> None:
+        self._comparison.reset()
         for follower in set().union(*self._followers.values()):
             follower.on_engine_connected()
 
     async def close(self) -> None:
         """End the reader of events and close the connections. Calls still under way end by themselves."""
+        if self._listing is not None:
+            self._listing.cancel()
+            await asyncio.wait({self._listing})
         if self._stream is not None:
             await self._stream.close()
             self._stream = None

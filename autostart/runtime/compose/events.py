@@ -9,7 +9,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -43,6 +43,21 @@ class EngineEvent:
     exit_code: int | None = None
     signal: int | None = None
     health: str = ""
+
+    @classmethod
+    def of_labels(
+        cls, action: str, container_id: str, container: str, labels: Mapping[str, str], **facts: Any
+    ) -> "EngineEvent":
+        """Return the event of a container with compose's `labels`; `facts` are the fields that not all have."""
+        return cls(
+            action,
+            container_id,
+            container,
+            labels.get(_SERVICE, ""),
+            labels.get(_PROJECT, ""),
+            labels.get(_DIRECTORY, ""),
+            **facts,
+        )
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -88,6 +103,7 @@ class EventStream:
         self._on_event = on_event
         self._on_connected = on_connected
         self._closing = threading.Event()
+        self._why_reopened = ""
         self._stream: Any = None
         self._thread = threading.Thread(target=self._run, name="docker events", daemon=True)
         self._thread.start()
@@ -103,6 +119,12 @@ class EventStream:
             if not self._thread.is_alive():
                 return
             await asyncio.sleep(_CLOSE_PAUSE_S)
+
+    def reopen(self, why: str) -> None:
+        """Give up the present stream for a new one, and say `why` in the log."""
+        if self._stream is not None:
+            self._why_reopened = why
+            self._cut()
 
     def _cut(self) -> None:
         if (stream := self._stream) is not None:
@@ -129,7 +151,7 @@ class EventStream:
                 self._tell(self._on_connected)
                 self._read(self._stream)
                 if not self._closing.is_set():
-                    trouble = "the stream ended"
+                    trouble, self._why_reopened = self._why_reopened or "the stream ended", ""
                     _log.warning("the Docker engine's events: %s", trouble)
             except (AttributeError, *ENGINE_TROUBLE) as exc:
                 if self._closing.is_set():
@@ -159,20 +181,23 @@ class EventStream:
             self._closing.set()
 
 
+def is_one_off(labels: Mapping[str, str]) -> bool:
+    """Say whether these are a container's that `compose run` made: none of the project's own."""
+    return labels.get(_ONE_OFF) == "True"
+
+
 def parse_event(raw: dict[str, Any]) -> EngineEvent | None:
     """Return the event that the engine's JSON tells; None for what is not about a project's own container."""
     actor = raw.get("Actor") or {}
     attributes = actor.get("Attributes") or {}
     action, _, status = str(raw.get("Action", "")).partition(": ")
-    if action not in _ACTIONS or attributes.get(_ONE_OFF) == "True":
+    if action not in _ACTIONS or is_one_off(attributes):
         return None
-    return EngineEvent(
-        action=action,
-        container_id=str(actor.get("ID", "")),
-        container=attributes.get("name", ""),
-        service=attributes.get(_SERVICE, ""),
-        project=attributes.get(_PROJECT, ""),
-        directory=attributes.get(_DIRECTORY, ""),
+    return EngineEvent.of_labels(
+        action,
+        str(actor.get("ID", "")),
+        attributes.get("name", ""),
+        attributes,
         exit_code=_number(attributes.get("exitCode")),
         signal=_number(attributes.get("signal")),
         health=status,

@@ -8,13 +8,15 @@ from typing import Any
 
 import docker
 from docker.errors import APIError, NotFound
+from docker.utils import version_gte
 
-from autostart.errors import Exited, OutOfMemory, RuntimeFailure, Unhealthy
+from autostart.errors import BusyUnknown, Exited, OutOfMemory, RuntimeFailure, Unhealthy
 from autostart.runtime.base import HealthResult
 from autostart.runtime.compose.containers import parse_time
 
 _DEFAULT_CHECK_LIMIT_S = 30.0
 _MAX_OUTPUT_CHARS = 1000
+_ONE_SHOT_SINCE = "1.41"
 _EARLY_LINES_S = 0.3
 """The engine notes a run's beginning after the fact, and a quick failure has printed its reason by then: on a busy
 machine more than this long before. Only used where the end of the run before is not known."""
@@ -71,6 +73,31 @@ def _log_begin(state: dict[str, Any], ended_before_s: float | None) -> float | N
     if ended_before_s is not None and ended_before_s < ended_s:
         return ended_before_s or None
     return min(begun_s, ended_s) - _EARLY_LINES_S
+
+
+def cpu_seconds(client: docker.APIClient, container_id: str, name: str) -> float:
+    """Return the CPU seconds that a running container has used so far. Raises BusyUnknown where none are told."""
+    # Without one-shot the engine looks twice, a second apart.
+    one_shot = True if version_gte(client.api_version, _ONE_SHOT_SINCE) else None
+    return parse_cpu_seconds(client.stats(container_id, stream=False, one_shot=one_shot), name)
+
+
+def parse_cpu_seconds(stats: Any, name: str) -> float:
+    """Return the CPU seconds that the engine's statistics tell.
+
+    `total_usage`, in nanoseconds, is there with cgroup v1 and v2; `percpu_usage` only with v1. What runs has used some:
+    0 is what is told where the engine cannot see it (no cpu controller for a rootless engine; it ended just now).
+    """
+    try:
+        nanoseconds = stats["cpu_stats"]["cpu_usage"]["total_usage"]
+    except (LookupError, TypeError):
+        nanoseconds = None
+    if isinstance(nanoseconds, bool) or not isinstance(nanoseconds, int | float) or nanoseconds <= 0:
+        raise BusyUnknown(
+            f"the engine does not tell the CPU time of the container {name}",
+            hint=f"see what `docker stats {name}` shows; busyPath needs no statistics",
+        )
+    return nanoseconds / 1e9
 
 
 def has_image(client: docker.APIClient, image: str) -> bool:

@@ -8,7 +8,7 @@ not looked up again before it is acted on.
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -83,11 +83,12 @@ class ComposeRuntime:
         """See `Runtime.observe`."""
         async with self.engine.looking:
             sight = await self._look()
+        has_remains = bool(self._scope.remains(sight.project, sight.containers))
         if sight.needed is None:
-            return Observation(RunState.STOPPED)
+            return Observation(RunState.STOPPED, has_remains=has_remains)
         for container in sight.needed:
             if container.state not in {"running", "paused"}:
-                return Observation(RunState.STOPPED, exit_code=container.exit_code)
+                return Observation(RunState.STOPPED, exit_code=container.exit_code, has_remains=has_remains)
         if not sight.runs:
             return Observation(RunState.PAUSED)
         return Observation(RunState.RUNNING, self._endpoint(sight), sight.needed[0].started_at_s)
@@ -103,6 +104,12 @@ class ComposeRuntime:
                 return result
             outcome = result or outcome
         return outcome
+
+    async def cpu_seconds(self) -> Mapping[str, float]:
+        """See `Runtime.cpu_seconds`: by container, of those that run and that a stop would end."""
+        async with self.engine.looking:
+            sight = await self._look()
+            return await self._actions.cpu_seconds(self._scope.to_stop(sight.project, sight.containers))
 
     async def log_tail(self, lines: int) -> list[str]:
         """See `Runtime.log_tail`: of the container that failed last, else of the first that must run."""
@@ -275,6 +282,9 @@ class ComposeRuntime:
         if self._watch is None:
             return
         project = self._view.project
+        is_ours = f"directory:{event.directory}" in self._directory_keys
+        if not (is_ours or self._scope.may_own(project, event.container, event.project)):
+            return
         if self._scope.must_run(project, event.container, event.service):
             if event.action == "die":
                 dead = (item for item in self._view.needed if item.id == event.container_id)

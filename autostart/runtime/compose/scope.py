@@ -41,6 +41,10 @@ class Scope:
             return not self.names or container in self.names or service in self.names
         return container in self.foreign_names(project) or service in self.needed_services(project)
 
+    def may_own(self, project: Project | None, container: str, of_project: str) -> bool:
+        """Say whether a container of the compose project `of_project` (empty: of none) is not merely a namesake."""
+        return project is None or of_project in {"", project.name} or container in self.foreign_names(project)
+
     def services_to_start(self, project: Project) -> set[str]:
         """Return the services that a start begins, dependencies included."""
         named = with_dependencies(project, self.needed_services(project))
@@ -69,6 +73,12 @@ class Scope:
         return [
             c for c in containers if c.service in services or any(c.answers_to(name) for name in self.names)
         ]
+
+    def remains(self, project: Project, containers: Iterable[Container]) -> list[Container]:
+        """Return what still runs of what a stop ends; nothing where another runtime may want it up."""
+        if not self.names and not self.is_alone():
+            return []
+        return [container for container in self.to_stop(project, containers) if container.is_running]
 
 
 def _enabled(project: Project) -> list[str]:

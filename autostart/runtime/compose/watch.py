@@ -8,7 +8,8 @@
 | oom                    | remembered: the death that follows was for want of memory                    |
 | die                    | DIED                                                                         |
 | pause                  | PAUSED                                                                       |
-| health_status          | HEALTHY or UNHEALTHY; nothing of a paused container, whose checks cannot run |
+| health_status          | UNHEALTHY, and HEALTHY once none is unhealthy any more; nothing of a paused  |
+|                        | container, whose checks cannot run                                           |
 """
 
 import asyncio
@@ -49,12 +50,14 @@ class ContainerWatch:
         self._paused: set[str] = set()
         self._ended_by_hand: set[str] = set()
         self._out_of_memory: set[str] = set()
+        self._unhealthy: set[str] = set()
         self._backlog: list[EngineEvent] = []  # not a deque: 0.6 kB, a thousand times
         self._lookup: asyncio.Task[None] | None = None
 
     def set_running(self, up: set[str], paused: set[str]) -> None:
         """Take over what was just seen in a listing: ids of the needed containers that run, that are paused."""
         self._up, self._paused = up, paused
+        self._unhealthy &= up | paused
 
     def on_event(self, event: EngineEvent) -> None:
         """Take the next event of a container that has to run."""
@@ -98,7 +101,7 @@ class ContainerWatch:
             case "oom":
                 self._out_of_memory.add(container)
             case "start" | "unpause":
-                for memory in (self._paused, self._ended_by_hand, self._out_of_memory):
+                for memory in (self._paused, self._ended_by_hand, self._out_of_memory, self._unhealthy):
                     memory.discard(container)
                 self._up.add(container)
                 if len(self._up) >= self._needed():
@@ -111,16 +114,22 @@ class ContainerWatch:
                 self._listener(RuntimeEvent(Change.PAUSED))
             case "die":
                 self._die(event)
-            case "health_status" if container not in self._paused and event.health in {
-                "healthy",
-                "unhealthy",
-            }:
-                self._listener(RuntimeEvent(Change(event.health)))
+            case "health_status" if container not in self._paused:
+                self._take_health(container, event.health)
+
+    def _take_health(self, container: str, health: str) -> None:
+        if health == "unhealthy":
+            self._unhealthy.add(container)
+            self._listener(RuntimeEvent(Change.UNHEALTHY))
+        elif health == "healthy":
+            self._unhealthy.discard(container)
+            if not self._unhealthy:
+                self._listener(RuntimeEvent(Change.HEALTHY))
 
     def _die(self, event: EngineEvent) -> None:
         container = event.container_id
         by_hand, out_of_memory = container in self._ended_by_hand, container in self._out_of_memory
-        for memory in (self._up, self._paused, self._ended_by_hand, self._out_of_memory):
+        for memory in (self._up, self._paused, self._ended_by_hand, self._out_of_memory, self._unhealthy):
             memory.discard(container)
         self._listener(
             RuntimeEvent(Change.DIED, event.exit_code, out_of_memory=out_of_memory, by_hand=by_hand)

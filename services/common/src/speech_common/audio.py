@@ -7,7 +7,7 @@ Formats are told by content alone. Playlists are not among them: FFmpeg would op
 import io
 import math
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import BinaryIO
 
@@ -43,8 +43,12 @@ def check_audio(file: BinaryIO) -> None:
         pass
 
 
-def decode(file: BinaryIO, max_s: float = math.inf) -> NDArray[np.float32]:
+def decode(
+    file: BinaryIO, max_s: float = math.inf, *, is_given_up: Callable[[], bool] = lambda: False
+) -> NDArray[np.float32]:
     """Decode the whole of `file`. Blocks; 64 kB of memory per second of audio.
+
+    Once `is_given_up` it ends soon, and what it returns is of no use.
 
     Raises UnreadableAudio where nothing can be decoded, AudioTooLong as soon as there are more than `max_s` seconds,
     and TruncatedAudio where the end is missing: a transcript that silently lacks its second half would be worse
@@ -53,6 +57,8 @@ def decode(file: BinaryIO, max_s: float = math.inf) -> NDArray[np.float32]:
     collected = io.BytesIO()
     for block in decoded_blocks(file, max_s):
         collected.write(block.data)
+        if is_given_up():
+            break
     return np.frombuffer(collected.getbuffer(), dtype=np.float32)
 
 

@@ -109,17 +109,20 @@ class Engine:
 
         Raises ModelLoading, ModelUnavailable, UnreadableAudio, or a FieldError for a language or a translation that
         this model is not made for. Cancelling takes it out of the queue, or frees the worker at the next window of
-        30 s.
+        30 s; either way nobody uses `file` any more afterwards.
         """
         await self.wait_until_loaded()
         # Before queueing, so that a broken file is told at once and not after an hour of someone else's audio.
         self._refuse_what_the_model_lacks(options)
-        await asyncio.to_thread(check_audio, file)
-        gone = threading.Event()
+        await _to_its_end(asyncio.create_task(asyncio.to_thread(check_audio, file)))
+        gone, decoded = threading.Event(), Future[None]()
+        work = self._workers.submit(self._transcribe, file, options, gone, decoded)
         try:
-            return await asyncio.wrap_future(self._workers.submit(self._transcribe, file, options, gone))
+            return await asyncio.wrap_future(work)
         finally:
             gone.set()  # only a cancelled call leaves the worker something to do, and nobody waits for that
+            if not work.cancel():
+                await asyncio.wait({asyncio.wrap_future(decoded)})
 
     def _refuse_what_the_model_lacks(self, options: Options) -> None:
         model = self._load.result()
@@ -154,9 +157,14 @@ class Engine:
             )
             self._load.set_result(model)
 
-    def _transcribe(self, file: BinaryIO, options: Options, gone: threading.Event) -> Transcript:
-        """Decode and transcribe, in a worker thread. Raises Abandoned once `gone` is set."""
-        samples = decode(file, self._settings.max_audio_s)
+    def _transcribe(
+        self, file: BinaryIO, options: Options, gone: threading.Event, decoded: Future[None]
+    ) -> Transcript:
+        """Decode, which is told to `decoded`, and transcribe, in a worker thread. Raises Abandoned once `gone` is set."""
+        try:
+            samples = decode(file, self._settings.max_audio_s, is_given_up=gone.is_set)
+        finally:
+            decoded.set_result(None)
         _log.debug("event=transcription_begins audio_s=%.2f", samples.size / SAMPLE_RATE)
         model = self._load.result()
         with model.abandoned_by(gone):
@@ -178,6 +186,17 @@ class Engine:
             duration_s=samples.size / SAMPLE_RATE,
             segments=tuple(_segment(number, segment) for number, segment in enumerate(spoken)),
         )
+
+
+async def _to_its_end(task: asyncio.Task[None]) -> None:
+    """Wait for `task`, also when cancelled: a thread goes on with what it was given."""
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        if not task.cancelled():
+            task.exception()  # looked at, for a caller that has gone
+        raise
 
 
 def _segment(number: int, segment: faster_whisper.transcribe.Segment) -> Segment:
