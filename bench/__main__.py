@@ -9,7 +9,7 @@ from typing import NoReturn
 from bench.stand import CORES, Failed, Missing
 from bench.table import OVER, Row, skipped, write
 
-TABLES = ("cold", "speech", "warm", "upload", "waiting", "idle")
+TABLES = ("cold", "speech", "warm", "upload", "events", "waiting", "idle", "isolation")
 
 
 def measure(table: str) -> list[Row]:

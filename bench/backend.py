@@ -1,6 +1,7 @@
 """A service to measure with: as little of its own as Python allows. `python -m bench.backend PORT`.
 
-Answers every request with 200 and 200 bytes; one with a body, once it is read, with the number of its bytes.
+Answers every request with 200 and 200 bytes; one with a body, once it is read, with the number of its bytes; one
+for /events with a stream of 200 events, one each 5 ms, which tell when they were sent (monotonic, ns).
 Trusts what it is sent (a Content-Length, no pipelining), so that it is not what a table ends up measuring.
 Standard library, and uvloop with `--fast`.
 """
@@ -21,6 +22,9 @@ def _answer(body: bytes) -> bytes:
 
 
 _HELLO = _answer(BODY)
+_EVENTS = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+EVENTS = 200
+_EVENT_EVERY_S = 0.005
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -48,6 +52,9 @@ class Connection(asyncio.BufferedProtocol):
         if not end:
             return
         self._head = b""
+        if head.startswith(b"GET /events "):
+            self._telling = asyncio.get_running_loop().create_task(self._tell())
+            return
         if head.startswith(b"GET"):
             self._transport.write(_HELLO)
             return
@@ -56,6 +63,14 @@ class Connection(asyncio.BufferedProtocol):
         if b"100-continue" in fields.get(b"expect", b""):
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         self._take_body(len(rest))
+
+    async def _tell(self) -> None:
+        self._transport.write(_EVENTS)
+        for _ in range(EVENTS):
+            await asyncio.sleep(_EVENT_EVERY_S)
+            event = b"data: %d\n\n" % time.monotonic_ns()
+            self._transport.write(b"%x\r\n%s\r\n" % (len(event), event))
+        self._transport.write(b"0\r\n\r\n")
 
     def _take_body(self, size: int) -> None:
         self._left -= size

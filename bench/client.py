@@ -23,16 +23,49 @@ class Asked:
         return self.first_byte_s - self.sent_s
 
 
-def get(port: int, path: str = "/", host: str = "127.0.0.1") -> Asked:
-    """Ask once, on a connection of its own. Raises Failed, and OSError where nobody listens."""
+def get(port: int, path: str = "/", host: str = "127.0.0.1", service: str = HOST) -> Asked:
+    """Ask for `service` once, on a connection of its own. Raises Failed, and OSError where nobody listens."""
     sent_s = time.monotonic()
     with socket.create_connection((host, port), LIMIT_S) as sock:
-        sock.sendall(f"GET {path} HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n".encode())
+        sock.sendall(f"GET {path} HTTP/1.1\r\nHost: {service}\r\nConnection: close\r\n\r\n".encode())
         head = sock.recv(65536)
         first_byte_s = time.monotonic()
     if not head.startswith(b"HTTP/1."):
         raise Failed(f"no answer: {head!r}")
     return Asked(sent_s, first_byte_s, int(head[9:12]))
+
+
+def ask_for(port: int, seconds: float) -> list[float]:
+    """Ask again and again on one connection, for that long; return how many seconds each answer took."""
+    took_s = []
+    request = f"GET / HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode()
+    end_s = time.monotonic() + seconds
+    with socket.create_connection(("127.0.0.1", port), LIMIT_S) as sock:
+        while (sent_s := time.monotonic()) < end_s:
+            sock.sendall(request)
+            answer = sock.recv(65536)
+            took_s.append(time.monotonic() - sent_s)
+            if not answer.startswith(b"HTTP/1.1 200 "):
+                raise Failed(f"a warm request was not answered well: {answer!r}")
+    return took_s
+
+
+def events(port: int) -> list[float]:
+    """Read the stream of `bench.backend`; return how many seconds after it was sent each event was here."""
+    took_s = []
+    with socket.create_connection(("127.0.0.1", port), LIMIT_S) as sock:
+        sock.sendall(f"GET /events HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode())
+        text = b""
+        while b"\r\n0\r\n\r\n" not in text:
+            data = sock.recv(65536)
+            now_ns = time.monotonic_ns()
+            if not data:
+                raise Failed(f"the stream broke off: {text!r}")
+            *whole, text = (text + data).split(b"\n\n")
+            took_s += [
+                (now_ns - int(event.rpartition(b"data: ")[2])) / 1e9 for event in whole if b"data: " in event
+            ]
+    return took_s
 
 
 def first_answer(port: int, path: str, host: str, pause_s: float = 0.001) -> float:

@@ -38,6 +38,7 @@ TITLE = "Cold: added time of a cold request"
 
 _OWN_TIME_S = 0.2
 _P50_MS, _P99_MS, _HEALTH_MS = 10.0, 50.0, 150.0
+_PAUSED, _PAUSED_MS = "container, paused", 100.0
 _READY_PATH = "/health/ready"
 
 # `sh` is the container's first process: it must take the signal, and does so only while it `wait`s.
@@ -107,10 +108,11 @@ def measure(wakes: int = 40) -> list[Row]:
     try:
         engine = connect(BACKEND_IMAGE)
     except Missing as exc:
-        return [*rows, *(skipped(kind.name, str(exc)) for kind in KINDS)]
+        return [*rows, *(skipped(name, str(exc)) for name in (*(kind.name for kind in KINDS), _PAUSED))]
     with contextlib.closing(engine):
         for kind in KINDS:
             rows += measure_container(engine, kind, wakes)
+        rows += measure_paused(engine, wakes)
     return rows
 
 
@@ -204,6 +206,30 @@ def measure_container(engine: docker.APIClient, kind: Kind, wakes: int) -> list[
                 engine.stop(direct.name, timeout=5)
 
         return _rows(kind.name, *_alternate(wakes, gateway, wake, start_directly), kind.p50_ms, kind.p99_ms)
+
+
+def measure_paused(engine: docker.APIClient, wakes: int) -> list[Row]:
+    """Return the rows of a container that is frozen, not stopped: all of its waking, the engine's part included."""
+    with Stand() as stand:
+        project = Project(engine, stand.new_directory(), {"image": BACKEND_IMAGE}, 8080)
+        config = stand.enter(project.existing()).config(stopMethod="pause")
+        recorder = stand.enter(Recorder(stand.directory / "engine.sock").listening())
+        gateway = stand.gateway({HOST: config}, env={"DOCKER_HOST": recorder.address})
+        gateway.start()
+        took_ms, own_ms = [], []
+        for _ in range(wakes):
+            gateway.stop()
+            asked = _ask(gateway)
+            begun_s, returned_s = recorder.last_start()
+            if begun_s < asked.sent_s:
+                raise Failed("what was paused was not woken")
+            took_ms.append(asked.took_s * 1000)
+            own_ms.append((returned_s - begun_s) * 1000)
+    note = f"of it the engine's own unpause {median(own_ms):.1f}"
+    return [
+        Row(f"{_PAUSED}: first byte, p50", median(took_ms), "ms", _PAUSED_MS, note),
+        Row(f"{_PAUSED}: first byte, p99", percentile(took_ms, 0.99), "ms", _PAUSED_MS),
+    ]
 
 
 def _create(gateway: Gateway, project: Project) -> None:

@@ -94,7 +94,7 @@ class Project:
 
 
 class Recorder:
-    """A unix socket that passes everything on to the engine, and notes the time of each start of a container."""
+    """A unix socket that passes everything on to the engine, and notes the time of each start of a container, or thaw."""
 
     def __init__(self, path: Path) -> None:
         self.address = f"unix://{path}"
@@ -152,7 +152,7 @@ class Recorder:
                     try:
                         data = source.recv(_PIECE_BYTES)
                         now = time.monotonic()
-                        if data:
+                        if data and not (source is client and self._answers(data, client)):
                             key.data.sendall(data)
                     except OSError:
                         return
@@ -168,7 +168,15 @@ class Recorder:
                         self.starts.append((asked_s, now))
                         asked_s = None
 
+    def _answers(self, data: bytes, client: socket.socket) -> bool:  # noqa: ARG002 - for those who pretend
+        """Say whether a request was answered here, and has not to be passed on."""
+        return False
+
 
 def _is_start(data: bytes) -> bool:
     line = data[:300].partition(b"\r\n")[0]
-    return line.startswith(b"POST ") and b"/containers/" in line and line.split(b" ")[1].endswith(b"/start")
+    return (
+        line.startswith(b"POST ")
+        and b"/containers/" in line
+        and line.split(b" ")[1].endswith((b"/start", b"/unpause"))
+    )

@@ -238,15 +238,17 @@ class Gateway(Process):
             self.demand_alive()
             raise Failed(f"{method} {path}: {exc}") from exc
 
-    def metric(self, name: str) -> float:
-        """Return the sum of a metric's series that begin with `name`."""
+    def metric(self, name: str, label: str = "") -> float:
+        """Return the sum of a metric's series that begin with `name` and contain `label`."""
         connection = http.client.HTTPConnection("127.0.0.1", self._metrics_port, timeout=LIMIT_S)
         try:
             connection.request("GET", "/metrics")
             lines = connection.getresponse().read().decode().splitlines()
         finally:
             connection.close()
-        return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(name))
+        return sum(
+            float(line.rpartition(" ")[2]) for line in lines if line.startswith(name) and label in line
+        )
 
 
 class Stand:

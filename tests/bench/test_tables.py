@@ -6,7 +6,7 @@ from typing import NoReturn
 
 import pytest
 
-from bench import cold, idle, speech, table, upload, waiting, warm
+from bench import cold, events, idle, isolation, speech, table, upload, waiting, warm
 from bench.engine import BACKEND_IMAGE, connect
 from bench.stand import Missing, model_directory
 from bench.table import Row
@@ -63,6 +63,14 @@ def test_cold_tells_what_a_container_is_lengthened_by(engine):
     assert containers(engine) <= of_others
 
 
+@pytest.mark.docker
+def test_cold_tells_how_fast_a_paused_container_answers(engine):
+    of_others = containers(engine)
+    rows = _figures(cold.measure_paused(engine, 1))
+    assert [rows[f"container, paused: first byte, {share}"].limit for share in ("p50", "p99")] == [100, 100]
+    assert containers(engine) <= of_others
+
+
 def test_speech_is_split_into_phases():
     try:
         model = str(model_directory())
@@ -90,6 +98,46 @@ def test_upload_tells_speed_and_peak_memory():
     assert rows["through autostart: peak memory"].limit == 60
     assert rows["to a sleeping service: peak memory"].limit == 60
     assert {"direct", "through autostart", "to a sleeping service"} <= set(rows)
+
+
+def test_events_tell_how_late_each_is():
+    rows = _figures(events.measure(1))
+    assert all(row.limit == 20 for row in rows.values())
+    latest = rows["through autostart: the latest of all"].measured
+    assert latest >= rows["through autostart: p99"].measured >= rows["through autostart: p50"].measured > 0
+    assert rows["added to an event, p50"].note == "200 events"
+
+
+TINY = isolation.Size(many=2, rounds=1, seconds=0.05, wakes=1)
+OF_THE_OTHERS = {"warm, p50": None, "warm, p99": 1.5, "wakes, p50": None, "wakes, p99": 1.5}
+
+
+def _kinds(rows):
+    """The ways to hang; each has all its figures, with their limits."""
+    kinds = {figure.rpartition(": ")[0] for figure in rows}
+    assert {figure: row.limit for figure, row in rows.items()} == {
+        f"{kind}: {what}": limit for kind in kinds for what, limit in OF_THE_OTHERS.items()
+    }
+    return kinds
+
+
+def test_isolation_compares_the_others_with_and_without_processes_that_hang():
+    rows = _figures(isolation.measure_processes(TINY))
+    assert _kinds(rows) == {
+        "process, never listens",
+        "process, accepts and never answers",
+        "process, hears no SIGTERM",
+    }
+    assert "while 2 hang" in rows["process, never listens: warm, p99"].note
+
+
+@pytest.mark.docker
+def test_isolation_compares_the_others_with_and_without_an_engine_that_hangs(engine):
+    of_others = containers(engine)
+    rows = _figures(isolation.measure_projects(TINY))
+    calls = ("look", "start", "stop", "log fetch", "health check")
+    assert _kinds(rows) == {f"engine, {call} hangs" for call in calls}
+    assert containers(engine) <= of_others
 
 
 def test_waiting_requests_share_a_start_and_those_that_stay_are_answered():
