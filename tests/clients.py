@@ -26,3 +26,11 @@ class OpenStream(threading.Thread):
             self.cut = False
         except httpx.HTTPError:
             self.cut = True
+
+
+def open_stream(gateway: Gateway) -> OpenStream:
+    """Return a client that has got the first of its answer."""
+    client = OpenStream(gateway)
+    client.start()
+    gateway.until(lambda: client.lines > 0)
+    return client

@@ -13,13 +13,13 @@ import errno
 import json
 import logging
 import os
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from autostart.lifecycle.events import Event, Held, StartSucceeded, Used
+from autostart.threads import run_in_thread
 
 _LATEST_S = 253_402_300_799.0
 """The end of the year 9999: what is later no calendar knows."""
@@ -121,7 +121,7 @@ class StateFile:
         kept = {"version": 1, "lastUsed": self._last_used_s, "heldUntil": self._held_until_s}
         text = json.dumps(kept, indent=1, sort_keys=True)
         try:
-            await _in_thread(lambda: self._replace(path, text))
+            await run_in_thread("writing the state file", lambda: self._replace(path, text))
         except (OSError, RuntimeError) as exc:  # also: no thread is to be had
             if not self._told:
                 _log.warning("state file %s cannot be written, idle clocks will not be kept: %s", path, exc)
@@ -168,27 +168,3 @@ def _clocks(kept: dict[str, Any]) -> dict[str, float]:
             raise ValueError(f"{at_s!r} is not a time")
         clocks[host] = float(at_s)
     return clocks
-
-
-async def _in_thread(function: Callable[[], None]) -> None:
-    """Run `function` in a thread that, where it hangs, keeps no program from ending. Raises what it raises."""
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[Exception | None] = loop.create_future()
-
-    def settle(failure: Exception | None) -> None:
-        if not done.done():
-            done.set_result(failure)
-
-    def work() -> None:
-        failure = None
-        try:
-            function()
-        except Exception as exc:  # noqa: BLE001 - told to who waits
-            failure = exc
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            loop.call_soon_threadsafe(settle, failure)
-
-    threading.Thread(target=work, name="autostart-state", daemon=True).start()
-    failure = await done
-    if failure is not None:
-        raise failure

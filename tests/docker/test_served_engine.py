@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pytest
-from clients import OpenStream
+from clients import open_stream
 from engines import NEEDS, OwnEngine
 from program import HOST, Gateway, running
 from stacks import WEB, Stack, any_compose
@@ -47,9 +47,7 @@ def count(gateway: Gateway, series: str) -> int:
 @pytest.mark.parametrize("end", ["stop", "kill"])
 def test_while_the_engine_is_away_what_runs_is_served_and_afterwards_seen_again(site, end):
     with running(site.gateway) as gateway:
-        client = OpenStream(gateway)
-        client.start()
-        gateway.until(lambda: client.lines > 0)
+        client = open_stream(gateway)
         pid = site.stack.pid_of("web")
         getattr(site.engine, end)()
         gateway.until(lambda: b"cannot be followed: no Docker engine answers" in gateway.log.read_bytes())

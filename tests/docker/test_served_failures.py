@@ -8,7 +8,7 @@ import subprocess
 from types import SimpleNamespace
 
 import pytest
-from clients import OpenStream
+from clients import open_stream
 from program import HOST, Gateway, running
 from stacks import BACKEND, WEB
 
@@ -65,9 +65,7 @@ def refused(gateway: Gateway, code: str, host: str = HOST) -> dict:
 def test_want_of_memory_in_the_middle_of_a_request_is_told_as_such(project):
     project.web.write(WEB + SERVES_AND_EATS_WHEN_TOLD)
     with running(project.gateway) as gateway:
-        client = OpenStream(gateway)
-        client.start()
-        gateway.until(lambda: client.lines > 0)
+        client = open_stream(gateway)
         project.web.run_in("web", "touch", "/hungry")
         client.join(30)
         assert client.cut is True

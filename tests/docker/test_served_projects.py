@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
-from clients import OpenStream
+from clients import open_stream
 from program import HOST, Gateway, running
 
 pytestmark = pytest.mark.docker
@@ -59,9 +59,7 @@ BY_HAND: dict[str, Callable] = {
 @pytest.mark.parametrize("act", BY_HAND.values(), ids=BY_HAND)
 def test_an_end_by_hand_cuts_the_open_request_visibly_and_the_next_one_starts_again(project, act):
     with running(project.gateway) as gateway:
-        client = OpenStream(gateway)
-        client.start()
-        gateway.until(lambda: client.lines > 0)
+        client = open_stream(gateway)
         act(project.web)
         client.join(30)
         assert client.cut is True
@@ -72,9 +70,7 @@ def test_an_end_by_hand_cuts_the_open_request_visibly_and_the_next_one_starts_ag
 
 def test_a_kill_that_nobody_asked_docker_for_is_a_crash_told_to_the_next_one_who_starts_it_by_hand(project):
     with running(project.gateway) as gateway:
-        client = OpenStream(gateway)
-        client.start()
-        gateway.until(lambda: client.lines > 0)
+        client = open_stream(gateway)
         os.kill(project.web.pid_of("web"), signal.SIGKILL)
         client.join(30)
         assert client.cut is True
@@ -116,9 +112,7 @@ def test_what_a_person_starts_again_cuts_the_open_request_and_is_followed_withou
     project, act
 ):
     with running(project.gateway) as gateway:
-        client = OpenStream(gateway)
-        client.start()
-        gateway.until(lambda: client.lines > 0)
+        client = open_stream(gateway)
         before = project.web.pid_of("web")
         act(project.web)
         client.join(30)
@@ -146,9 +140,7 @@ UNHARMED: dict[str, Callable] = {
 @pytest.mark.parametrize("act", UNHARMED.values(), ids=UNHARMED)
 def test_what_ends_no_container_cuts_no_request(project, act):
     with running(project.gateway) as gateway:
-        client = OpenStream(gateway)
-        client.start()
-        gateway.until(lambda: client.lines > 0)
+        client = open_stream(gateway)
         before = project.web.pid_of("web")
         act(project.web)
         seen = client.lines
@@ -162,9 +154,7 @@ def test_what_ends_no_container_cuts_no_request(project, act):
 
 def test_a_network_that_is_taken_from_a_container_and_given_back_cuts_nothing(project):
     with running(project.gateway) as gateway:
-        client = OpenStream(gateway)
-        client.start()
-        gateway.until(lambda: client.lines > 0)
+        client = open_stream(gateway)
         container, network = project.web.id_of("web"), f"{project.web.name}_default"
         docker("network", "disconnect", network, container)
         with ThreadPoolExecutor() as thread:

@@ -6,7 +6,7 @@ import subprocess
 from types import SimpleNamespace
 
 import pytest
-from clients import OpenStream
+from clients import open_stream
 from program import HOST, Gateway, running
 from stacks import PAIR, WEB
 
@@ -88,9 +88,7 @@ def test_a_container_that_does_not_matter_may_crash_in_the_middle_of_a_request(p
     project.stack.write(PAIR.replace("depends_on: [db]", ""))
     project.configure(containers=["web"])
     with running(project.gateway) as gateway:
-        client = OpenStream(gateway)
-        client.start()
-        gateway.until(lambda: client.lines > 0)
+        client = open_stream(gateway)
         os.kill(project.stack.pid_of("db"), signal.SIGKILL)
         gateway.until(lambda: project.stack.states()["db"] == "exited")
         seen = client.lines

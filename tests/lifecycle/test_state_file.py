@@ -243,7 +243,8 @@ def test_disk_that_hangs_does_not_keep_the_program_from_ending(tmp_path, caplog)
 
     asyncio.run(body())
     assert "was not written within 0.01 s" in caplog.text
-    assert all(thread.daemon for thread in threading.enumerate() if thread.name == "autostart-state")
+    writing = [thread.daemon for thread in threading.enumerate() if thread.name == "writing the state file"]
+    assert writing == [True]
     disk.comes_back.set()
 
 

@@ -17,8 +17,8 @@ from autostart.errors import RuntimeFailure, TimedOut
 from autostart.runtime.compose.events import EngineEvent, EventStream
 from autostart.runtime.compose.failures import ENGINE_TROUBLE, translate
 from autostart.runtime.compose.silence import Comparison, parse_list
-from autostart.runtime.compose.threads import run_in_thread
 from autostart.runtime.compose.turns import Turns
+from autostart.threads import run_in_thread
 
 T = TypeVar("T")
 

@@ -9,7 +9,7 @@ from autostart.runtime.compose.containers import Container, find_containers
 from autostart.runtime.compose.engine import Engine
 from autostart.runtime.compose.project import Project, guess_project, read_project, stamp_files
 from autostart.runtime.compose.scope import Scope
-from autostart.runtime.compose.threads import run_in_thread
+from autostart.threads import run_in_thread
 
 _LOOK_LIMIT_S = 10.0
 

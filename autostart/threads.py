@@ -15,10 +15,10 @@ from autostart.errors import TimedOut
 T = TypeVar("T")
 
 
-async def run_in_thread(operation: str, function: Callable[[], T], *, limit_s: float) -> T:
+async def run_in_thread(operation: str, function: Callable[[], T], *, limit_s: float | None = None) -> T:
     """Return what `function` returns or raise what it raises; `operation` names it in errors.
 
-    Raises TimedOut after `limit_s` seconds. Then, and when cancelled, the thread is left to end by itself, and
+    Raises TimedOut after `limit_s` seconds (None: without a limit), RuntimeError where no thread is to be had. Then, and when cancelled, the thread is left to end by itself, and
     its result is dropped.
     """
     loop = asyncio.get_running_loop()
@@ -46,4 +46,6 @@ async def run_in_thread(operation: str, function: Callable[[], T], *, limit_s: f
         async with asyncio.timeout(limit_s):
             return await future
     except TimeoutError as exc:
+        if limit_s is None:  # the function's own
+            raise
         raise TimedOut(operation, limit_s) from exc
