@@ -13,7 +13,8 @@
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import enum
+from collections.abc import Awaitable, Callable, Collection
 
 from autostart.errors import RuntimeFailure
 from autostart.runtime.base import Change, Listener, RuntimeEvent
@@ -24,6 +25,19 @@ _ENDING_SIGNALS = frozenset({2, 3, 6, 9, 15, *range(34, 65)})
 _KILLED = 137
 
 AskOutOfMemory = Callable[[str], Awaitable[bool]]
+
+
+class _Mark(enum.Flag):
+    """What is known of a container."""
+
+    UP = enum.auto()
+    PAUSED = enum.auto()
+    UNHEALTHY = enum.auto()
+    ENDED_BY_HAND = enum.auto()
+    OUT_OF_MEMORY = enum.auto()
+
+
+_NOTHING = _Mark(0)
 
 
 class ContainerWatch:
@@ -46,26 +60,28 @@ class ContainerWatch:
         self._needed = needed
         self._is_starting = is_starting
         self._ask_out_of_memory = ask_out_of_memory
-        self._up: set[str] = set()
-        self._paused: set[str] = set()
-        self._ended_by_hand: set[str] = set()
-        self._out_of_memory: set[str] = set()
-        self._unhealthy: set[str] = set()
+        self._marks: dict[str, _Mark] = {}  # by container; five sets took 1 kB, a thousand times
         self._backlog: list[EngineEvent] = []  # not a deque: 0.6 kB, a thousand times
         self._lookup: asyncio.Task[None] | None = None
 
-    def set_running(self, up: set[str], paused: set[str]) -> None:
+    def set_running(self, up: Collection[str], paused: Collection[str]) -> None:
         """Take over what was just seen in a listing: ids of the needed containers that run, that are paused."""
-        self._up, self._paused = up, paused
-        self._unhealthy &= up | paused
+        for container in tuple(self._marks):
+            self._unmark(container, _Mark.UP | _Mark.PAUSED)
+            if container not in up and container not in paused:
+                self._unmark(container, _Mark.UNHEALTHY)
+        for container in up:
+            self._mark(container, _Mark.UP)
+        for container in paused:
+            self._mark(container, _Mark.PAUSED)
 
     def on_event(self, event: EngineEvent) -> None:
         """Take the next event of a container that has to run."""
         if self._lookup is not None:
             self._backlog.append(event)
             return
-        known = self._ended_by_hand | self._out_of_memory
-        if event.action == "die" and event.exit_code == _KILLED and event.container_id not in known:
+        is_explained = self._marks_of(event.container_id) & (_Mark.ENDED_BY_HAND | _Mark.OUT_OF_MEMORY)
+        if event.action == "die" and event.exit_code == _KILLED and not is_explained:
             self._lookup = asyncio.get_running_loop().create_task(self._look_up(event))
         else:
             self._take(event)
@@ -83,7 +99,7 @@ class ContainerWatch:
     async def _look_up(self, event: EngineEvent) -> None:
         try:
             if await self._ask_out_of_memory(event.container_id):
-                self._out_of_memory.add(event.container_id)
+                self._mark(event.container_id, _Mark.OUT_OF_MEMORY)
         except RuntimeFailure:
             pass  # then it is not known, and the exit code has to do
         finally:
@@ -97,40 +113,53 @@ class ContainerWatch:
         match event.action:
             case "kill":
                 if event.signal in _ENDING_SIGNALS:
-                    self._ended_by_hand.add(container)
+                    self._mark(container, _Mark.ENDED_BY_HAND)
             case "oom":
-                self._out_of_memory.add(container)
+                self._mark(container, _Mark.OUT_OF_MEMORY)
             case "start" | "unpause":
-                for memory in (self._paused, self._ended_by_hand, self._out_of_memory, self._unhealthy):
-                    memory.discard(container)
-                self._up.add(container)
-                if len(self._up) >= self._needed():
+                self._marks[container] = _Mark.UP
+                if self._count(_Mark.UP) >= self._needed():
                     self._listener(RuntimeEvent(Change.STARTED))
                 elif not self._is_starting():
                     self.resync()
             case "pause":
-                self._up.discard(container)
-                self._paused.add(container)
+                self._unmark(container, _Mark.UP)
+                self._mark(container, _Mark.PAUSED)
                 self._listener(RuntimeEvent(Change.PAUSED))
             case "die":
                 self._die(event)
-            case "health_status" if container not in self._paused:
+            case "health_status" if not self._marks_of(container) & _Mark.PAUSED:
                 self._take_health(container, event.health)
 
     def _take_health(self, container: str, health: str) -> None:
         if health == "unhealthy":
-            self._unhealthy.add(container)
+            self._mark(container, _Mark.UNHEALTHY)
             self._listener(RuntimeEvent(Change.UNHEALTHY))
         elif health == "healthy":
-            self._unhealthy.discard(container)
-            if not self._unhealthy:
+            self._unmark(container, _Mark.UNHEALTHY)
+            if not self._count(_Mark.UNHEALTHY):
                 self._listener(RuntimeEvent(Change.HEALTHY))
 
     def _die(self, event: EngineEvent) -> None:
-        container = event.container_id
-        by_hand, out_of_memory = container in self._ended_by_hand, container in self._out_of_memory
-        for memory in (self._up, self._paused, self._ended_by_hand, self._out_of_memory, self._unhealthy):
-            memory.discard(container)
+        marks = self._marks.pop(event.container_id, _NOTHING)
         self._listener(
-            RuntimeEvent(Change.DIED, event.exit_code, out_of_memory=out_of_memory, by_hand=by_hand)
+            RuntimeEvent(
+                Change.DIED,
+                event.exit_code,
+                out_of_memory=_Mark.OUT_OF_MEMORY in marks,
+                by_hand=_Mark.ENDED_BY_HAND in marks,
+            )
         )
+
+    def _marks_of(self, container: str) -> _Mark:
+        return self._marks.get(container, _NOTHING)
+
+    def _mark(self, container: str, mark: _Mark) -> None:
+        self._marks[container] = self._marks_of(container) | mark
+
+    def _unmark(self, container: str, mark: _Mark) -> None:
+        if left := self._marks.pop(container, _NOTHING) & ~mark:
+            self._marks[container] = left
+
+    def _count(self, mark: _Mark) -> int:
+        return sum(mark in marks for marks in self._marks.values())
