@@ -31,22 +31,22 @@ class ReadinessCheck:
         Raises RuntimeFailure when the health check cannot be run at all.
         """
         self.last_answer = "it was never asked"
-        with polling.everybody.place() as place:
-            await self._wait(endpoint, check_health, place)
+        with polling.everybody.place():
+            await self._wait(endpoint, check_health)
 
-    async def _wait(self, endpoint: Endpoint, check_health: CheckHealth, place: polling.Place) -> None:
+    async def _wait(self, endpoint: Endpoint, check_health: CheckHealth) -> None:
         begun = asyncio.get_running_loop().time()
         checks_health = self._rule.health_check == "always" or (
             self._rule.health_check == "auto" and self._rule.path is None
         )
         while not await self._answers(endpoint):
-            await place.pause(begun)
+            await polling.everybody.pause(begun)
         while checks_health:
             result = await check_health()
             if result is None or result.healthy:
                 return
             self.last_answer = f"its health check fails: {result.output or 'it printed nothing'}"
-            await place.pause(begun)
+            await polling.everybody.pause(begun)
 
     async def _answers(self, endpoint: Endpoint) -> bool:
         try:
