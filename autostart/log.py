@@ -8,6 +8,7 @@ Values come from clients and containers. What is not plain is quoted and its con
 that nobody writes a line of their own into the log, or commands into a terminal (CWE-117).
 """
 
+import functools
 import logging
 import os
 import re
@@ -241,10 +242,16 @@ class _TerminalLines(_Lines):
     """`2026-01-31 12:00:00.123 info    event=…`, with tracebacks as people know them."""
 
     def format(self, record: logging.LogRecord) -> str:
-        at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.created))
+        at = _written(int(record.created))
         traceback = "".join(f"\n{printable(line)}" for line in self.traceback(record).splitlines())
         head = f"{at}.{int(record.msecs):03d} {record.levelname.lower():<7} "
         return head + self.line(record) + traceback
+
+
+@functools.lru_cache(maxsize=1)
+def _written(second: int) -> str:
+    """Return the local date and time of a second, which many lines may share."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(second))
 
 
 def _blot(match: re.Match[str]) -> str:

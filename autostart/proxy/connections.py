@@ -38,6 +38,7 @@ class Connection(ResponseHandler):
 
     is_idle = False
     _head_bytes = 0
+    _news: "select.poll | None" = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin. A service that is dead is found in two minutes, also where an event stream is silent for hours."""
@@ -51,9 +52,12 @@ class Connection(ResponseHandler):
     def _has_news(self) -> bool:
         """Say whether the service has sent something, or its end, that the loop has not read yet."""
         assert self.transport is not None
-        poll = select.poll()
-        poll.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN | select.POLLRDHUP)
-        return bool(poll.poll(0))
+        if self._news is None:
+            self._news = select.poll()
+            self._news.register(
+                self.transport.get_extra_info("socket").fileno(), select.POLLIN | select.POLLRDHUP
+            )
+        return bool(self._news.poll(0))
 
     def set_response_params(self, **options: Any) -> None:
         """Begin to wait for an answer."""

@@ -83,6 +83,17 @@ class Exchange:
         who = f"{self.identity.name}@{self.peer.client}" if self.identity else self.peer.client
         return f"{who} {self.method} {self.path}"
 
+    @property
+    def asks_for_websocket(self) -> bool:
+        """Say whether a WebSocket is asked for; other upgrades are not offered on (RFC 9110 section 7.8)."""
+        request = self.request
+        return (
+            self.method == "GET"
+            and not request.body_exists
+            and request.headers.get("Upgrade", "").strip().lower() == "websocket"
+            and rules.asks_for_upgrade(request.headers)
+        )
+
     def read_target(self) -> None:
         """Find host, path and target. Raises BadRequest where they, or the body, cannot be told for sure."""
         request = self.request

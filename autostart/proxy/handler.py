@@ -8,7 +8,7 @@ give back. Each step's own rules live beside it: `headers`, `replies`, `waiting`
 import asyncio
 import contextlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 
 from aiohttp import web
@@ -34,6 +34,8 @@ __all__ = ["Proxy", "Route"]
 _log = logging.getLogger(__name__)
 
 _READ_BYTES = 2**18
+
+Leasing = contextlib.AbstractAsyncContextManager[Lease]
 
 
 class Proxy:
@@ -148,11 +150,15 @@ class Proxy:
         exchange.body = self._body(exchange, service.config)
         if service.state is not State.READY and not _waits(exchange, service):
             return _answer_at_once(exchange, service)
-        async with contextlib.AsyncExitStack() as stack:
+        leasing = service.lease(exchange.by, counts=not is_quiet)
+        if service.state is not State.READY:
+            leasing = self._parked(exchange, leasing)
+        try:
+            async with leasing as lease:
+                return await self._forward(exchange, route, lease)
+        finally:
             if exchange.body is not None:
-                stack.callback(exchange.body.close)
-            lease = await self._lease(stack, exchange, service, counts=not is_quiet)
-            return await self._forward(exchange, route, lease)
+                exchange.body.close()
 
     def _find_route(self, exchange: Exchange) -> Route:
         """Return where the request leads now. Raises UnknownHost, ShuttingDown."""
@@ -177,23 +183,22 @@ class Proxy:
             raise errors.BodyTooLarge(config.max_body_size, declared_bytes)
         return Body(request, config.max_body_size, config.body_timeout, self._parking.set_aside)
 
-    async def _lease(
-        self, stack: contextlib.AsyncExitStack, exchange: Exchange, service: Service, *, counts: bool
-    ) -> Lease:
-        """Enter a lease on `stack`, parked for as long as that takes."""
-        lease = service.lease(exchange.by, counts=counts)
-        if service.state is State.READY:
-            return await stack.enter_async_context(lease)
-        with exchange.waiting():
-            if exchange.body is None:
-                return await stack.enter_async_context(lease)
-            async with self._parking.parked(exchange.body):
-                return await stack.enter_async_context(lease)
+    @contextlib.asynccontextmanager
+    async def _parked(self, exchange: Exchange, leasing: Leasing) -> AsyncIterator[Lease]:
+        """Hold a lease that has to be waited for, parked for as long as that takes."""
+        async with contextlib.AsyncExitStack() as stack:
+            with exchange.waiting():
+                if exchange.body is None:
+                    lease = await stack.enter_async_context(leasing)
+                else:
+                    async with self._parking.parked(exchange.body):
+                        lease = await stack.enter_async_context(leasing)
+            yield lease
 
     async def _forward(self, exchange: Exchange, route: Route, lease: Lease) -> web.StreamResponse:
         request, config = exchange.request, route.service.config
         assert lease.endpoint is not None, "a lease that was entered has one"
-        is_upgrade = _is_upgrade(request)
+        is_upgrade = exchange.asks_for_websocket
         question = Question(
             service=route.service.host,
             endpoint=lease.endpoint,
@@ -308,13 +313,3 @@ def _answer_at_once(exchange: Exchange, service: Service) -> web.Response:
         raise error
     exchange.refused(error)
     return waiting_page(snapshot, exchange.request_id, exchange.cors)
-
-
-def _is_upgrade(request: web.BaseRequest) -> bool:
-    """Say whether a WebSocket is asked for; other upgrades are not offered on (RFC 9110 section 7.8)."""
-    return (
-        request.method == "GET"
-        and not request.body_exists
-        and request.headers.get("Upgrade", "").strip().lower() == "websocket"
-        and rules.asks_for_upgrade(request.headers)
-    )

@@ -4,11 +4,11 @@ Owns everything about header fields that needs no I/O. Imports config and nothin
 """
 
 import ipaddress
+import random
 import re
-import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
+from fnmatch import translate
 from functools import lru_cache
 
 from multidict import CIMultiDict, CIMultiDictProxy
@@ -179,7 +179,7 @@ def request_id(headers: AnyHeaders, *, trusted: bool) -> str:
     given = headers.get("X-Request-Id", "")
     if trusted and 0 < len(given) <= _MOST_ID_CHARS and all("!" <= char <= "~" for char in given):
         return given
-    return secrets.token_hex(8)
+    return f"{random.getrandbits(64):016x}"  # to tell requests apart: nothing is kept secret by it
 
 
 def _listed_in_connection(headers: AnyHeaders) -> frozenset[str]:
@@ -275,14 +275,16 @@ def is_navigation(method: str, headers: AnyHeaders) -> bool:
 
 def is_quiet(method: str, path: str, headers: AnyHeaders, quiet: Quiet) -> bool:
     """Say whether a request never wakes a service; `path` without the query."""
-    if method in quiet.methods or path == quiet.monitor_path:
+    if method in quiet.methods or path == quiet.monitor_path or _wildcards(quiet.paths)(path):
         return True
-    if any(fnmatchcase(path, pattern) for pattern in quiet.paths):
-        return True
-    if not quiet.user_agents:
-        return False
-    agent = headers.get("User-Agent", "").lower()
-    return any(fnmatchcase(agent, pattern.lower()) for pattern in quiet.user_agents)
+    agent = headers.get("User-Agent", "")
+    return _wildcards(quiet.user_agents, re.IGNORECASE)(agent) is not None
+
+
+@lru_cache(maxsize=4096)
+def _wildcards(patterns: tuple[str, ...], flags: int = 0) -> Callable[[str], re.Match[str] | None]:
+    """Return what tells whether a string matches any of these shell wildcards."""
+    return re.compile("|".join(map(translate, patterns)) or "(?!)", flags).match
 
 
 def is_preflight(method: str, headers: AnyHeaders) -> bool:

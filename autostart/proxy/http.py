@@ -10,6 +10,7 @@ turns out to be dead, and fresh ones for all others, so that an upload never mee
 
 import asyncio
 import contextlib
+import functools
 import socket
 import struct
 from dataclasses import dataclass
@@ -109,7 +110,7 @@ class Upstream:
                     headers=question.headers,
                     data=data,
                     allow_redirects=False,
-                    timeout=aiohttp.ClientTimeout(sock_connect=question.connect_timeout_s),
+                    timeout=_connect_limit(question.connect_timeout_s),
                 )
         except aiohttp.ConnectionTimeoutError as exc:
             raise _Failed(f"no connection within {question.connect_timeout_s:g} s") from exc
@@ -154,6 +155,11 @@ class Upstream:
 
 class _Failed(Exception):
     """The service did not answer; the message says how, in words."""
+
+
+@functools.lru_cache
+def _connect_limit(seconds: float) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(sock_connect=seconds)
 
 
 def _url(endpoint: Endpoint, target: str) -> yarl.URL:
