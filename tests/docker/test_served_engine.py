@@ -90,7 +90,7 @@ def test_an_engine_that_hangs_is_alone_in_hanging(site):
     site.gateway.options["services"][other] = site.gateway.service()
     site.gateway.write()
     with running(site.gateway) as gateway:
-        assert gateway.get("/").status_code == 200
+        gateway.until(lambda: gateway.get("/").status_code == 200)  # the start may outlast the wait
         with site.engine.hanging():
             assert gateway.get("/").status_code == 200
         assert gateway.cli("stop", HOST).returncode == 0

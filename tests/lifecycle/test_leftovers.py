@@ -156,4 +156,4 @@ def test_what_somebody_brings_up_after_a_crash_is_not_left_over():
         await asyncio.sleep(0)
         assert bench.runtime.calls == ["start", "observe"]
 
-    with_bench(test, start_timeout=0.05)
+    with_bench(test, start_timeout=0.5)
