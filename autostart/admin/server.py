@@ -76,17 +76,18 @@ class AdminServer:
             raise
 
     async def _open(self, config: Admin, sockets: list[socket.socket]) -> None:
+        if not sockets and self._claim is None:
+            self.claim(config.socket)
+        if config.metrics is not None:
+            await sites.listen(await self._run(self._public()), config.metrics)
+        # Last, so that who finds the socket finds everything else served.
         if not sockets:
-            if self._claim is None:
-                self.claim(config.socket)
             sock = listen.open_private(config.socket)
             self._own = config.socket, sock, listen.identify(config.socket)
             sockets = [sock]
         runner = await self._run(self._api())
         for sock in sockets:
             await web.SockSite(runner, sock).start()
-        if config.metrics is not None:
-            await sites.listen(await self._run(self._public()), config.metrics)
 
     async def close(self) -> None:
         """Stop serving; the socket's file goes first, so that nobody new comes."""

@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from stand import Stand, with_stand
 from waiting import until
 
-from autostart import errors
+from autostart import errors, sites
 from autostart.admin.client import Refused
 from autostart.config.models import Admin
 from autostart.errors import ConfigError, Problem
@@ -282,6 +282,21 @@ def test_address_that_is_taken_is_named_and_leaves_nothing_behind(tmp_path):
         with pytest.raises(OSError, match=str(port)):
             asyncio.run(body(port))
     assert not (tmp_path / "admin.sock").exists()
+
+
+def test_who_finds_the_socket_finds_the_metrics(tmp_path, monkeypatch):
+    was_there = []
+    listen = sites.listen
+
+    async def test(stand):
+        assert was_there == [False]
+
+    async def look_and_listen(runner, address):
+        was_there.append((tmp_path / "admin.sock").exists())
+        return await listen(runner, address)
+
+    monkeypatch.setattr(sites, "listen", look_and_listen)
+    with_stand(tmp_path, HOSTS, test, metrics="127.0.0.1:0")
 
 
 def test_socket_handed_over_by_systemd_takes_the_place_of_our_own(tmp_path):
