@@ -21,7 +21,8 @@ and again would make it start again and again. What may still run after a stop t
 crashed, is stopped by a later idle tick.
 
 Something found running by itself (`docker compose up` by hand, a restart of autostart) is adopted: it goes
-through starting without being started, and if it does not become ready it is left alone.
+through starting without being started, and if it does not become ready it is left alone. What somebody ends while it is
+adopted is stopped: no start has failed, and who waits begins one.
 """
 
 import asyncio
@@ -334,7 +335,12 @@ class Service:
                 await self._cleaned_up()
             endpoint, phases = await attempt.run()
         except RuntimeFailure as failure:
-            self._start_failed(by, failure, adopted)
+            if adopted is not None and isinstance(failure, errors.StoppedByHand):
+                self._has_stopped(StopReason.EXTERNAL)  # no start has failed
+                if attempt.came_up_anew:
+                    self._look_again()
+            else:
+                self._start_failed(by, failure, adopted)
         else:
             self._start_succeeded(by, endpoint, phases, adopted)
 
@@ -465,8 +471,7 @@ class Service:
                 assert self._attempt is not None, "starting has an attempt"
                 self._attempt.on_event(event)
             case ((Change.DIED | Change.PAUSED), State.READY):
-                by_hand = event.by_hand or event.change is Change.PAUSED  # nothing pauses by itself
-                self._has_stopped(StopReason.EXTERNAL if by_hand else StopReason.CRASHED, event)
+                self._has_stopped(StopReason.EXTERNAL if event.is_by_hand else StopReason.CRASHED, event)
             case (Change.STARTED, State.STOPPED | State.FAILED | State.STOPPING) | (Change.RESYNC, _):
                 self._look_again()
             case ((Change.UNHEALTHY | Change.HEALTHY), state):

@@ -40,6 +40,7 @@ class StartAttempt:
         self._readiness = readiness
         self._clock = clock
         self._running_at = running_at
+        self._is_adoption = running_at is not None
         self.came_up_anew = False
         """It died during this start, and runs again."""
         self._death: asyncio.Future[RuntimeEvent] = asyncio.get_running_loop().create_future()
@@ -62,11 +63,14 @@ class StartAttempt:
         """Start it (unless it is `running_at` an endpoint already) and wait until it is ready.
 
         Raises RuntimeFailure with the cause and the last log lines: whatever the runtime raises, TimedOut
-        after `startTimeout`, Exited or OutOfMemory when it dies first. A mistake in autostart itself ends as
+        after `startTimeout`, Exited or OutOfMemory when it dies first; StoppedByHand where somebody ends what ran
+        before this. A mistake in autostart itself ends as
         InternalFailure, so that nobody waits for ever. Cancellation leaves what was started to the caller.
         """
         try:
             return await self._run()
+        except errors.StoppedByHand:
+            raise
         except RuntimeFailure as exc:
             failure = exc
         except Exception as exc:  # noqa: BLE001 - see the docstring
@@ -106,7 +110,10 @@ class StartAttempt:
             await asyncio.wait({ready})
         # No await from here until the service is in its next state, or a death in between would be lost.
         if self._death.done():
-            raise cause_of_death(self._name, self._death.result())
+            death = self._death.result()
+            if self._is_adoption and death.is_by_hand:
+                raise errors.StoppedByHand
+            raise cause_of_death(self._name, death)
         ready.result()
 
 

@@ -83,6 +83,11 @@ class RuntimeEvent:
     out_of_memory: bool = False
     by_hand: bool = False
 
+    @property
+    def is_by_hand(self) -> bool:
+        """Say whether somebody has ended or paused it; nothing pauses by itself."""
+        return self.by_hand or self.change is Change.PAUSED
+
 
 Listener = Callable[[RuntimeEvent], None]
 

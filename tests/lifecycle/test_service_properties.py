@@ -121,7 +121,8 @@ class World:
             self.is_adopted = event.adopted
         match event:
             case events.Transition(old=old, new=new):
-                if new not in WAYS[old]:
+                ended_by_hand = (old, new) == (State.STARTING, State.STOPPED) and self.is_adopted
+                if new not in WAYS[old] and not ended_by_hand:
                     self.wrong.append(f"from {old} to {new}")
                 if now_s - self.entered_s > LONGEST_S.get(old, float("inf")) + 0.1:
                     self.wrong.append(f"{old} for {now_s - self.entered_s:g} s")

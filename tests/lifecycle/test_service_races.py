@@ -165,6 +165,23 @@ def test_restart_by_hand_while_it_is_adopted_is_adopted_too():
     with_bench(test)
 
 
+def test_stop_by_hand_of_what_is_adopted_is_no_failure_and_its_waiters_start_it():
+    async def test(bench):
+        bench.runtime.listen_gate = asyncio.Event()
+        await bench.runtime.run()
+        await until(lambda: bench.service.state is State.STARTING)
+        waiter = asyncio.create_task(bench.use())
+        await turns()
+        bench.runtime.die(exit_code=0, by_hand=True)
+        bench.runtime.listen_gate = None
+        await waiter
+        assert bench.runtime.starts == 1
+        assert bench.told(events.StartFailed) == []
+        assert [stop.reason for stop in bench.told(events.Stopped)] == [events.StopReason.EXTERNAL]
+
+    with_bench(test)
+
+
 def test_mistake_of_ours_in_reading_the_log_leaves_nobody_waiting():
     async def test(bench):
         bench.runtime.start_failure = errors.ImageMissing("whisper:1")

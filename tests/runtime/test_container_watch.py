@@ -63,6 +63,14 @@ def test_a_new_start_forgets_what_ended_the_last_run():
     assert told_of(*happened) == [RuntimeEvent(Change.STARTED), RuntimeEvent(Change.DIED, 1)]
 
 
+def test_what_is_thawed_to_be_ended_was_ended_by_hand():
+    happened = [event("pause"), event("kill", signal=15), event("unpause"), event("die", exit_code=0)]
+    assert told_of(*happened)[1:] == [
+        RuntimeEvent(Change.STARTED),
+        RuntimeEvent(Change.DIED, 0, by_hand=True),
+    ]
+
+
 def test_an_oom_event_before_the_death_explains_it():
     assert told_of(event("oom"), event("die", exit_code=137)) == [
         RuntimeEvent(Change.DIED, 137, out_of_memory=True)

@@ -117,7 +117,11 @@ class ContainerWatch:
             case "oom":
                 self._mark(container, _Mark.OUT_OF_MEMORY)
             case "start" | "unpause":
-                self._marks[container] = _Mark.UP
+                # A stop thaws what is frozen, so that it hears the signal that it was sent before.
+                ended = (
+                    self._marks_of(container) & _Mark.ENDED_BY_HAND if event.action == "unpause" else _NOTHING
+                )
+                self._marks[container] = _Mark.UP | ended
                 if self._count(_Mark.UP) >= self._needed():
                     self._listener(RuntimeEvent(Change.STARTED))
                 elif not self._is_starting():
