@@ -290,3 +290,16 @@ class MachineRuntime:
             self.ended_s = asyncio.get_running_loop().time()
         if "close" in self.thing.failing:
             raise self.thing.failing["close"]
+
+
+async def go_through(world, steps) -> None:
+    """Let a world take these steps, and hold what must be true after each and after the pause behind it."""
+    for what, which_one, pause_s in steps:
+        world.step(what, which_one)
+        world.check()
+        if pause_s is None:  # the next one comes in the same turn of the loop
+            continue
+        await asyncio.sleep(pause_s)
+        for _ in range(which_one % 4):
+            await asyncio.sleep(0)
+        world.check()

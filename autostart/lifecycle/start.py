@@ -63,9 +63,9 @@ class StartAttempt:
         """Start it (unless it is `running_at` an endpoint already) and wait until it is ready.
 
         Raises RuntimeFailure with the cause and the last log lines: whatever the runtime raises, TimedOut
-        after `startTimeout`, Exited or OutOfMemory when it dies first; StoppedByHand where somebody ends what ran
-        before this. A mistake in autostart itself ends as
-        InternalFailure, so that nobody waits for ever. Cancellation leaves what was started to the caller.
+        after `startTimeout`, Exited or OutOfMemory when it dies first; StoppedByHand, without a log, where somebody
+        ends what ran before this. A mistake in autostart itself ends as InternalFailure, so that nobody waits for
+        ever. Cancellation leaves what was started to the caller.
         """
         try:
             return await self._run()

@@ -11,7 +11,7 @@ from contextlib import suppress
 import virtual_time
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
-from machine import FAILURES, POINTS, Machine, MachineRuntime, Thing
+from machine import FAILURES, POINTS, Machine, MachineRuntime, Thing, go_through
 
 from autostart import errors
 from autostart.config import Service as ServiceConfig
@@ -292,15 +292,7 @@ def live(steps, which: int, end: str) -> Counter[str]:
         world = World(machine, which)
         try:
             world.reload(configuration(which * 47))
-            for what, which_one, pause_s in steps:
-                world.step(what, which_one)
-                world.check()
-                if pause_s is None:  # the next one comes in the same turn of the loop
-                    continue
-                await asyncio.sleep(pause_s)
-                for _ in range(which_one % 4):
-                    await asyncio.sleep(0)
-                world.check()
+            await go_through(world, steps)
             if end == "rest":
                 await world.everybody_is_answered()
                 await world.comes_to_rest()

@@ -137,8 +137,9 @@ class Engine:
     def follow(self, follower: Follower, keys: frozenset[str]) -> None:
         """Tell `follower` of events with one of `keys` (see `EngineEvent.keys`). Starts the reader."""
         for key in keys:
-            others = tuple(other for other in self._followers.get(key, ()) if other is not follower)
-            self._followers[key] = (*others, follower)
+            followers = self._followers.get(key, ())
+            if follower not in followers:
+                self._followers[key] = (*followers, follower)
         if self._stream is None:
             loop = asyncio.get_running_loop()
             self._stream = EventStream(self, loop, self._on_event, self._on_connected)
