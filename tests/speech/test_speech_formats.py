@@ -6,8 +6,15 @@ import re
 import pytest
 from speech_common import errors
 from speech_common.environment import Environment, SettingError
-from speech_common.formats import Granularity, ResponseFormat, render
-from speech_common.languages import LANGUAGE_NAMES, language_code, language_name
+from speech_common.formats import (
+    Granularity,
+    ResponseFormat,
+    language_body,
+    meeting_body,
+    render,
+    verbose_body,
+)
+from speech_common.languages import LANGUAGE_NAMES, DetectedLanguage, language_code, language_name
 from speech_common.replies import REPLIES, reply_for
 from speech_common.transcript import Segment, Transcript, Word
 
@@ -33,15 +40,27 @@ def transcript(*texts, start=0.0, end=1.0, language="fr", words=()):
     ],
 )
 def test_timestamps_carry_over(seconds, stamp):
-    said = transcript(" Hi.", start=seconds, end=seconds)
-    assert f"{stamp} --> {stamp}\n" in render(said, ResponseFormat.VTT).body.decode()
-    comma = stamp.replace(".", ",")
-    assert f"{comma} --> {comma}\n" in render(said, ResponseFormat.SRT).body.decode()
+    said = transcript(" Hi.", start=seconds, end=seconds + 1)
+    assert f"\n{stamp} --> " in render(said, ResponseFormat.VTT).body.decode()
+    assert f"\n{stamp.replace('.', ',')} --> " in render(said, ResponseFormat.SRT).body.decode()
 
 
 def test_srt_numbers_its_cues_from_one_and_skips_empty_ones():
-    body = render(transcript(" One.", "  ", " Two."), ResponseFormat.SRT).body.decode()
-    assert body == ("1\n00:00:00,000 --> 00:00:01,000\nOne.\n\n2\n00:00:00,000 --> 00:00:01,000\nTwo.\n\n")
+    said = Transcript(
+        "transcribe",
+        "en",
+        2.0,
+        (Segment(0, 0, 1, " One."), Segment(1, 1, 1, "  "), Segment(2, 1, 2, " Two.")),
+    )
+    body = render(said, ResponseFormat.SRT).body.decode()
+    assert body == ("1\n00:00:00,000 --> 00:00:01,000\nOne.\n\n2\n00:00:01,000 --> 00:00:02,000\nTwo.\n\n")
+
+
+def test_long_text_is_two_lines_in_both_formats():
+    said = transcript(" Mr. Knightley seemed to be trying not to smile.")
+    lines = "\nMr. Knightley seemed to\nbe trying not to smile.\n\n"
+    assert render(said, ResponseFormat.SRT).body.decode().endswith(lines)
+    assert render(said, ResponseFormat.VTT).body.decode().endswith(lines)
 
 
 def test_text_cannot_break_out_of_its_cue():
@@ -92,6 +111,34 @@ def test_verbose_json_names_the_language_and_strips_words():
         "text": "Bonjour",
         "words": [{"word": "Bonjour", "start": 0.1, "end": 0.9}],
         "usage": {"type": "duration", "seconds": 1.5},
+    }
+
+
+def test_measures_that_are_no_numbers_do_not_break_the_json():
+    nan = float("nan")
+    segment = Segment(0, 0, 1, " x", avg_logprob=nan, compression_ratio=float("inf"), no_speech_prob=nan)
+    said = Transcript("transcribe", "en", 1.0, (segment,))
+
+    def refuse(constant):
+        raise AssertionError(constant)
+
+    body = json.loads(render(said, ResponseFormat.VERBOSE_JSON).body, parse_constant=refuse)
+    measures = ("avg_logprob", "compression_ratio", "no_speech_prob")
+    assert [body["segments"][0][name] for name in measures] == [0, 0, 0]
+
+
+def test_meeting_applications_get_the_code_of_the_language_and_whole_segments():
+    body = meeting_body(transcript(" Bonjour"))
+    assert (body["text"], body["language"]) == ("Bonjour", "fr")
+    assert body["segments"] == verbose_body(transcript(" Bonjour"), {Granularity.SEGMENT})["segments"]
+
+
+def test_detected_language_is_told_by_code_and_name():
+    assert language_body(DetectedLanguage("yue", 0.98765, 30.00004)) == {
+        "language": "yue",
+        "language_name": "cantonese",
+        "probability": 0.9877,
+        "duration": 30.0,
     }
 
 

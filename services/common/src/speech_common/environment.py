@@ -63,3 +63,13 @@ class Environment:
                 name, value, "a duration such as 90s, 2m or a number of seconds, at most 8760h"
             )
         return duration_s
+
+    def origins(self, name: str) -> tuple[str, ...]:
+        """Return origins, separated by commas: `https://app.example.org`, `tauri://localhost`, or `*` for all of them."""
+        given = tuple(origin.strip() for origin in self.text(name, "").split(",") if origin.strip())
+        for origin in given:
+            if origin != "*" and not re.fullmatch(r"[a-z][a-z0-9+.\-]*://[a-z0-9._\-\[\]:]+", origin):
+                raise SettingError(
+                    name, origin, "origins such as https://app.example.org, or *, lower case, no path"
+                )
+        return given

@@ -52,8 +52,7 @@ class InvalidValue(FieldError):
         self.accepted = accepted
 
     def __str__(self) -> str:
-        shown = self.value if len(self.value) <= 60 else self.value[:57] + "..."
-        return f"Invalid value {shown!r} for '{self.param}'. Accepted: {self.accepted}."
+        return f"Invalid value {_shown(self.value)} for '{self.param}'. Accepted: {self.accepted}."
 
 
 class UnsupportedField(FieldError):
@@ -75,8 +74,39 @@ class UnknownField(FieldError):
         self.accepted = tuple(sorted(accepted))
 
     def __str__(self) -> str:
-        shown = self.param if len(self.param) <= 60 else self.param[:57] + "..."
-        return f"Unknown field {shown!r}. Accepted: {', '.join(self.accepted)}."
+        return f"Unknown field {_shown(self.param)}. Accepted: {', '.join(self.accepted)}."
+
+
+class UnexpectedParameter(FieldError):
+    """A parameter came in the address, where it would be logged by every proxy on the way."""
+
+    def __str__(self) -> str:
+        return f"Unexpected parameter {_shown(self.param)} in the address; send it as a field of the form."
+
+
+class MissingKey(SpeechError):
+    """The service asks for an API key, and none was sent."""
+
+    def __str__(self) -> str:
+        return "An API key is needed: send it as 'Authorization: Bearer <key>'."
+
+
+class WrongKey(SpeechError):
+    """The API key sent is not one of those configured."""
+
+    def __str__(self) -> str:
+        return "Incorrect API key provided."
+
+
+class EncodedBody(SpeechError):
+    """The body was sent compressed."""
+
+    def __init__(self, encoding: str) -> None:
+        super().__init__(encoding)
+        self.encoding = encoding
+
+    def __str__(self) -> str:
+        return f"The Content-Encoding {_shown(self.encoding)} is not accepted; send the form as it is."
 
 
 class MalformedForm(SpeechError):
@@ -144,6 +174,17 @@ class BodyTooLarge(SpeechError):
         return f"{size} is over the limit of {self.limit_bytes} bytes (set by MAX_UPLOAD)."
 
 
+class RequestStalled(SpeechError):
+    """Nothing more of the body came for so long that its client must be gone."""
+
+    def __init__(self, stalled_s: float) -> None:
+        super().__init__(stalled_s)
+        self.stalled_s = stalled_s
+
+    def __str__(self) -> str:
+        return f"Nothing of the request's body came for {self.stalled_s:g} s; send it again."
+
+
 class StorageFull(SpeechError):
     """The upload did not fit on the disk it is spooled to."""
 
@@ -162,8 +203,7 @@ class UnknownModel(SpeechError):
         self.known = tuple(known)
 
     def __str__(self) -> str:
-        shown = self.name if len(self.name) <= 100 else self.name[:97] + "..."
-        return f"The model {shown!r} does not exist here. Models: {', '.join(self.known)}."
+        return f"The model {_shown(self.name, 100)} does not exist here. Models: {', '.join(self.known)}."
 
 
 class ModelLoading(SpeechError):
@@ -187,3 +227,64 @@ class ModelUnavailable(SpeechError):
 
     def __str__(self) -> str:
         return f"The model could not be loaded: {self.reason}"
+
+
+class QueueFull(SpeechError):
+    """As many recordings wait, or are being received, as may wait. `setting` is what limits them, where it has a name."""
+
+    def __init__(self, retry_after_s: int, setting: str | None = None) -> None:
+        super().__init__(retry_after_s)
+        self.retry_after_s = retry_after_s
+        self.setting = setting
+
+    def __str__(self) -> str:
+        limited = f" (set by {self.setting})" if self.setting else ""
+        return f"The queue is full{limited}; try again in {self.retry_after_s} s."
+
+
+class ShuttingDown(SpeechError):
+    """The server ends before the work is done, and takes no more."""
+
+    def __str__(self) -> str:
+        return "The server is shutting down."
+
+
+class UnknownJob(SpeechError):
+    """There is no such job, or it expired, or it is somebody else's."""
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(job_id)
+        self.job_id = job_id
+
+    def __str__(self) -> str:
+        return "There is no such job here. Its result may have expired, or it was made with another API key."
+
+
+class JobUnfinished(SpeechError):
+    """The result of a job was asked for before there is one."""
+
+    def __str__(self) -> str:
+        return "The job has no result yet; ask for its state, or follow its events."
+
+
+class JobCancelled(SpeechError):
+    """The job was cancelled."""
+
+    def __str__(self) -> str:
+        return "The job was cancelled."
+
+
+class WorkCrashed(SpeechError):
+    """The work ended in a way that nobody foresaw; the log has the traceback under the beginning of the job's id."""
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(job_id)
+        self.job_id = job_id
+
+    def __str__(self) -> str:
+        return f"Internal error. The server's log has the details under job id {self.job_id}."
+
+
+def _shown(given: str, longest: int = 60) -> str:
+    """Quote what a caller sent, its end left out where it is long."""
+    return repr(given if len(given) <= longest else given[: longest - 3] + "...")

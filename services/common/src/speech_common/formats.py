@@ -1,15 +1,17 @@
 """Render a transcript in the formats of OpenAI's API.
 
-Owns content types, timestamps and escaping; knows `transcript.py` and `languages.py`, no web framework.
+Owns content types, timestamps and escaping; knows `transcript.py`, `subtitles.py` and `languages.py`, no web
+framework.
 """
 
 import json
-import re
-from collections.abc import Collection
+import math
+from collections.abc import Collection, Iterable
 from enum import StrEnum
 from typing import NamedTuple
 
-from speech_common.languages import language_name
+from speech_common.languages import DetectedLanguage, language_name
+from speech_common.subtitles import Cue, cues
 from speech_common.transcript import Segment, Transcript, Word
 
 
@@ -78,43 +80,58 @@ def verbose_body(transcript: Transcript, granularities: Collection[Granularity])
     return body
 
 
-def srt(segments: Collection[Segment]) -> str:
+def srt(segments: Iterable[Segment]) -> str:
     """Return SubRip: numbered cues, comma before the milliseconds."""
-    cues = (
-        f"{number}\n{_timestamp(segment.start, ',')} --> {_timestamp(segment.end, ',')}\n{text}\n\n"
-        for number, (segment, text) in enumerate(_cues(segments), 1)
-        # An arrow inside the text would be read as the next cue's times.
-        for text in [text.replace("-->", "->")]
+    # An arrow inside the text would be read as the next cue's times.
+    return "".join(
+        f"{number}\n{_times(cue, ',')}\n{_text(cue).replace('-->', '->')}\n\n"
+        for number, cue in enumerate(cues(segments), 1)
     )
-    return "".join(cues)
 
 
-def vtt(segments: Collection[Segment]) -> str:
+def vtt(segments: Iterable[Segment]) -> str:
     """Return WebVTT; `&`, `<` and `>` are escaped as the W3C format demands of cue text."""
-    cues = (
-        f"{_timestamp(segment.start, '.')} --> {_timestamp(segment.end, '.')}\n{_vtt_escaped(text)}\n\n"
-        for segment, text in _cues(segments)
+    return "WEBVTT\n\n" + "".join(
+        f"{_times(cue, '.')}\n{_vtt_escaped(_text(cue))}\n\n" for cue in cues(segments)
     )
-    return "WEBVTT\n\n" + "".join(cues)
 
 
-def _cues(segments: Collection[Segment]) -> list[tuple[Segment, str]]:
-    """Pair segments with their text on one line: an empty line would end a cue, and an empty cue says nothing."""
-    pairs = ((segment, re.sub(r"\s+", " ", segment.text).strip()) for segment in segments)
-    return [(segment, text) for segment, text in pairs if text]
+def _times(cue: Cue, decimal_mark: str) -> str:
+    return f"{_timestamp(cue.start_ms, decimal_mark)} --> {_timestamp(cue.end_ms, decimal_mark)}"
+
+
+def _text(cue: Cue) -> str:
+    return "\n".join(cue.lines)
 
 
 def _vtt_escaped(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
-def _timestamp(seconds: float, decimal_mark: str) -> str:
-    """Return hh:mm:ss and milliseconds, rounded once so that 59.9996 s becomes a minute."""
-    milliseconds = max(0, round(seconds * 1000))
+def _timestamp(milliseconds: int, decimal_mark: str) -> str:
     minutes, milliseconds = divmod(milliseconds, 60_000)
     hours, minutes = divmod(minutes, 60)
     whole, milliseconds = divmod(milliseconds, 1000)
     return f"{hours:02d}:{minutes:02d}:{whole:02d}{decimal_mark}{milliseconds:03d}"
+
+
+def meeting_body(transcript: Transcript) -> dict[str, object]:
+    """Return what meeting applications read from `POST /transcribe`: `language` is the code, segments are whole."""
+    return {
+        "text": transcript.text,
+        "language": transcript.language,
+        "segments": [_segment_body(segment) for segment in transcript.segments],
+    }
+
+
+def language_body(detected: DetectedLanguage) -> dict[str, object]:
+    """Return the object of `POST /v1/audio/detect-language`; `duration` is the audio looked at, in seconds."""
+    return {
+        "language": detected.code,
+        "language_name": language_name(detected.code),
+        "probability": round(_finite(detected.probability), 4),
+        "duration": round(detected.heard_s, 3),
+    }
 
 
 def _segment_body(segment: Segment) -> dict[str, object]:
@@ -126,10 +143,15 @@ def _segment_body(segment: Segment) -> dict[str, object]:
         "text": segment.text,
         "tokens": list(segment.tokens),
         "temperature": segment.temperature,
-        "avg_logprob": segment.avg_logprob,
-        "compression_ratio": segment.compression_ratio,
-        "no_speech_prob": segment.no_speech_prob,
+        "avg_logprob": _finite(segment.avg_logprob),
+        "compression_ratio": _finite(segment.compression_ratio),
+        "no_speech_prob": _finite(segment.no_speech_prob),
     }
+
+
+def _finite(measure: float) -> float:
+    """Return 0 for what is no number: JSON has no NaN, and a client's parser would refuse the whole answer."""
+    return measure if math.isfinite(measure) else 0.0
 
 
 def _word_body(word: Word) -> dict[str, object]:

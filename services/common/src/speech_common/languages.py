@@ -1,5 +1,16 @@
 """The languages that Whisper knows: codes as they travel, English names as verbose_json gives them."""
 
+from typing import NamedTuple
+
+
+class DetectedLanguage(NamedTuple):
+    """Which language is spoken: its code, how sure that is (0 to 1), and how much audio was looked at."""
+
+    code: str
+    probability: float
+    heard_s: float
+
+
 # Whisper's own code is kept where it differs from ISO 639-1 (see _ALIASES); haw and yue have no two-letter code.
 LANGUAGE_NAMES: dict[str, str] = {
     "af": "afrikaans",

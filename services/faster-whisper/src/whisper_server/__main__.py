@@ -11,6 +11,7 @@ in its own thread) while this thread imports the web framework. Measured on 2 co
 import gc
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -22,21 +23,23 @@ from speech_common.environment import SettingError
 from whisper_server.settings import Settings
 
 if TYPE_CHECKING:
-    from whisper_server.engine import Engine
+    from speech_common.loads import LoadTally
+
+    from whisper_server.registry import Registry
 
 EXIT_SETTINGS = 2
 EXIT_MODEL = 3
 EXIT_LISTEN = 4
 
 _BACKLOG = 2048
-# Longer than a gateway keeps idle connections to reuse them: closing first would break its next request.
-_KEEP_ALIVE_S = 75
 _LAST_WORDS_S = 0.2
 _log = logging.getLogger("whisper")
 
 
 def main() -> NoReturn:
     """Run until SIGTERM or SIGINT (exit 0), or until the model turns out not to load (exit 3)."""
+    # A dump of the memory would leave recordings and transcripts on the disk.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     # Nothing made during the imports is garbage; collecting in between costs 0.1 s of the start.
     gc.disable()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -50,8 +53,8 @@ def main() -> NoReturn:
     for chatty in ("faster_whisper", "httpx", "uvicorn"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     listener = _listen(settings)
-    engine = _start_engine(settings)
-    _exit(EXIT_MODEL if _serve(settings, engine, listener) else 0)
+    registry, loads = _start_loading(settings)
+    _exit(EXIT_MODEL if _serve(settings, registry, loads, listener) else 0)
 
 
 def _listen(settings: Settings) -> socket.socket:
@@ -67,45 +70,44 @@ def _listen(settings: Settings) -> socket.socket:
     return listener
 
 
-def _start_engine(settings: Settings) -> "Engine":
+def _start_loading(settings: Settings) -> "tuple[Registry, LoadTally]":
     # In this thread on purpose: imports in two threads at once only take turns, and may deadlock in circles.
-    from whisper_server.engine import Engine
+    from speech_common.loads import LoadTally
 
-    engine = Engine(settings)
-    engine.start_loading()
-    return engine
+    from whisper_server.registry import Registry
+
+    registry, loads = Registry(settings), LoadTally()
+    registry.on_load.append(loads.add)
+    registry.start_loading()
+    return registry, loads
 
 
-def _serve(settings: Settings, engine: "Engine", listener: socket.socket) -> bool:
+def _serve(settings: Settings, registry: "Registry", loads: "LoadTally", listener: socket.socket) -> bool:
     """Serve until told to stop. Returns whether the model failed to load, which ends the serving."""
     import asyncio
 
-    import uvicorn
     import uvloop
+    from speech_common.jobs import Jobs
 
     from whisper_server.api import create_app
-    from whisper_server.wire import HttpProtocol
+    from whisper_server.engine import Engine
+    from whisper_server.server import Server
 
-    server = uvicorn.Server(
-        uvicorn.Config(
-            create_app(settings, engine),
-            http=HttpProtocol,
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            backlog=_BACKLOG,
-            timeout_keep_alive=_KEEP_ALIVE_S,
-            timeout_graceful_shutdown=max(1, round(settings.shutdown_s)),
-        )
+    jobs = Jobs(
+        settings.workers,
+        settings.queue_limit,
+        keep_s=settings.job_keep_s,
+        hold_s=settings.job_hold_s,
+        queue_setting="WHISPER_QUEUE",
     )
+    app = create_app(settings, registry, Engine(registry, settings), jobs, loads)
+    server = Server(settings, app, jobs, _BACKLOG)
     gc.freeze()
     gc.enable()
 
     async def serve() -> bool:
         async def stop_when_failed() -> None:
-            await engine.wait_until_failed()
+            await registry.wait_until_failed()
             # Those who wait, here or still in the kernel's queue, are told the cause before the process ends.
             while not server.started:  # noqa: ASYNC110 -- uvicorn has no event to wait for
                 await asyncio.sleep(0.01)
@@ -117,7 +119,7 @@ def _serve(settings: Settings, engine: "Engine", listener: socket.socket) -> boo
             await server.serve(sockets=[listener])
         finally:
             watcher.cancel()
-        return engine.failure is not None
+        return registry.failure is not None
 
     return uvloop.run(serve())
 

@@ -1,34 +1,57 @@
-"""The HTTP face of the server: OpenAI's paths, health and docs. Every answer of an error is made in `speech_common`.
+"""The HTTP face of the server: which paths there are, and what each asks the engine for.
 
-Knows the engine and the framework. Paths are declared with hand-written schemas, because the forms are read by hand
-(see `speech_common.forms`) and the framework cannot infer them.
+Knows the engine and the framework. How a request becomes a job and an answer is in `speech_common.intake`, the answers
+of errors in `speech_common.replies`, and the schemas of the forms in `openapi.py`.
 """
 
 import time
-from typing import Any
+from functools import partial
+from typing import BinaryIO
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
-from speech_common.access import AccessLog, note
 from speech_common.docs import install_docs
-from speech_common.errors import UnknownModel
-from speech_common.formats import Granularity, ResponseFormat, render
-from speech_common.forms import read_form
+from speech_common.formats import ResponseFormat
+from speech_common.forms import STALLED_AFTER_S, Form
 from speech_common.health import Readiness, install_health_routes
-from speech_common.presence import while_connected
+from speech_common.intake import Asked, Intake
+from speech_common.job_routes import Wanted, install_job_routes
+from speech_common.jobs import Jobs, Progress
+from speech_common.language_routes import install_language_route
+from speech_common.languages import DetectedLanguage
+from speech_common.layers import with_layers
+from speech_common.loads import LoadTally, ModelFigures
+from speech_common.meeting_routes import install_meeting_routes
+from speech_common.metrics import Metrics, install_metrics
 from speech_common.replies import install_error_handlers
+from speech_common.transcript import Transcript
 from starlette.types import ASGIApp
 
-from whisper_server.engine import Engine, EngineState
-from whisper_server.fields import transcription_request
+from whisper_server.engine import Engine
+from whisper_server.fields import (
+    TranscriptionRequest,
+    detection_request,
+    meeting_request,
+    transcription_request,
+)
+from whisper_server.openapi import TRANSCRIPTION_FORM
+from whisper_server.registry import ModelState, Registry
 from whisper_server.settings import Settings
 
-# Programs written for OpenAI's API ask for this model, whatever the server runs.
-_ALIAS = "whisper-1"
 
+def create_app(
+    settings: Settings,
+    registry: Registry,
+    engine: Engine,
+    jobs: Jobs,
+    loads: LoadTally,
+    *,
+    stalled_after_s: float = STALLED_AFTER_S,
+) -> ASGIApp:
+    """Build the application around a registry of models, of which the default may still be loading.
 
-def create_app(settings: Settings, engine: Engine) -> ASGIApp:
-    """Build the application around an engine, which may still be loading."""
+    A request of whose body nothing comes for `stalled_after_s` is refused.
+    """
     app = FastAPI(
         title="Whisper API (faster-whisper)",
         version="0.1.0",
@@ -38,46 +61,71 @@ def create_app(settings: Settings, engine: Engine) -> ASGIApp:
         redirect_slashes=False,
     )
     started_at = int(time.time())
-    names = list(dict.fromkeys([settings.model_name, _ALIAS]))
+    intake = Intake(jobs, settings.max_upload_bytes, settings.max_audio_s, stalled_after_s)
+    metrics = Metrics()
 
-    def model_body(name: str) -> dict[str, object]:
-        return {"id": name, "object": "model", "created": started_at, "owned_by": "autostart"}
-
-    def refuse_unknown_model(name: str | None) -> None:
-        if name is not None and name not in names:
-            raise UnknownModel(name, names)
-
-    async def answer(request: Request, task: str) -> Response:
-        began = time.monotonic()
-        async with await read_form(request, settings.max_upload_bytes) as form:
-            wanted = transcription_request(form, task=task)
-            refuse_unknown_model(wanted.model)
-            transcript = await while_connected(request, engine.transcribe(form.file(), wanted.options))
-        note(
-            request.scope,
-            model=settings.model_name,
-            language=transcript.language,
-            audio_s=f"{transcript.duration_s:.2f}",
-            speed=f"{transcript.duration_s / max(time.monotonic() - began, 0.001):.1f}",
+    def asked(wanted: TranscriptionRequest) -> Asked:
+        model = registry.resolve(wanted.model)
+        if facts := registry.facts(model):
+            wanted.options.refuse_what_lacks(facts.languages)
+        return Asked(
+            lambda file, progress: engine.run(model, file, wanted.options, progress),
+            Wanted(model, wanted.response_format, wanted.granularities),
+            wanted.stream,
         )
-        body, content_type = render(transcript, wanted.response_format, wanted.granularities)
-        return Response(body, headers={"content-type": content_type})
+
+    def read(task: str, form: Form) -> Asked:
+        return asked(transcription_request(form, task=task))
 
     async def transcriptions(request: Request) -> Response:
-        return await answer(request, "transcribe")
+        return await intake.answer(request, partial(read, "transcribe"))
 
     async def translations(request: Request) -> Response:
-        return await answer(request, "translate")
+        return await intake.answer(request, partial(read, "translate"))
 
-    async def list_models() -> JSONResponse:
-        return JSONResponse({"object": "list", "data": [model_body(name) for name in names]})
+    async def meeting(request: Request) -> Transcript:
+        return await intake.transcript(request, lambda form: asked(meeting_request(form)))
 
-    async def get_model(name: str) -> JSONResponse:
-        refuse_unknown_model(name)
-        return JSONResponse(model_body(name))
+    async def detect(request: Request) -> DetectedLanguage:
+        found: list[DetectedLanguage] = []
+
+        def read(form: Form) -> Asked:
+            model = registry.resolve(detection_request(form).model)
+
+            def work(file: BinaryIO, progress: Progress) -> Transcript:
+                detected = engine.detect_language(model, file, progress)
+                found.append(detected)
+                return Transcript("transcribe", detected.code, detected.heard_s, ())
+
+            return Asked(work, Wanted(model, ResponseFormat.JSON, frozenset()), is_counted=False)
+
+        await intake.transcript(request, read)
+        return found[0]
+
+    def model_body(name: str, created: int) -> dict[str, object]:
+        return {"id": name, "object": "model", "created": created, "owned_by": "autostart"}
+
+    def model_bodies() -> dict[str, dict[str, object]]:
+        listed = registry.names()
+        return {
+            name: model_body(name, info.created) for info in listed for name in (info.name, *info.aliases)
+        }
+
+    # In a thread of the framework's, as these two look at directories.
+    def list_models() -> JSONResponse:
+        return JSONResponse({"object": "list", "data": list(model_bodies().values())})
+
+    def get_model(name: str) -> JSONResponse:
+        registry.resolve(name)
+        return JSONResponse(model_bodies().get(name) or model_body(name, started_at))
 
     def readiness() -> Readiness:
-        return Readiness(engine.state is EngineState.READY, engine.state, engine.failure)
+        if jobs.is_closing:
+            return Readiness(False, "stopping")
+        return Readiness(registry.state is ModelState.READY, registry.state, registry.failure)
+
+    def model_figures() -> ModelFigures:
+        return loads.figures(registry.loaded_count)
 
     for path, endpoint, summary in (
         ("/v1/audio/transcriptions", transcriptions, "Write down what is said in a recording"),
@@ -90,54 +138,20 @@ def create_app(settings: Settings, engine: Engine) -> ASGIApp:
             summary=summary,
             tags=["audio"],
             response_model=None,
-            openapi_extra=_REQUEST_SCHEMA,
+            openapi_extra=TRANSCRIPTION_FORM,
         )
     app.add_api_route("/v1/models", list_models, tags=["models"], response_model=None)
     app.add_api_route("/v1/models/{name:path}", get_model, tags=["models"], response_model=None)
+    install_job_routes(app, jobs)
+    install_language_route(app, detect)
+    install_meeting_routes(app, meeting, lambda: settings.model_name)
     install_health_routes(app, readiness)
-    install_docs(app)
+    install_metrics(app, metrics)
+    metrics.watch_jobs(jobs)
+    metrics.watch_models(model_figures)
+    jobs.on_ended = metrics.job_ended
+    install_docs(app, has_keys=bool(settings.api_keys))
     install_error_handlers(app)
-    return AccessLog(app)
-
-
-def _field(type_: str, description: str, **more: object) -> dict[str, object]:
-    return {"type": type_, "description": description, **more}
-
-
-_LIST_OF_WORDS = {"items": {"type": "string"}}
-_REQUEST_SCHEMA: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["file"],
-                    "properties": {
-                        "file": _field(
-                            "string", "The recording: any common audio or video format", format="binary"
-                        ),
-                        "model": _field("string", "One of /v1/models", default=_ALIAS),
-                        "language": _field("string", "ISO 639-1 code; detected where left out"),
-                        "prompt": _field("string", "Text before the recording, to set style and spelling"),
-                        "response_format": _field("string", "", enum=list(ResponseFormat), default="json"),
-                        "temperature": _field("number", "0 to 1", default=0),
-                        "timestamp_granularities[]": _field(
-                            "array",
-                            "With verbose_json: which lists to return",
-                            items={"type": "string", "enum": list(Granularity)},
-                        ),
-                        "hotwords": _field("string", "Words to listen for"),
-                        "keywords[]": _field("array", "The same, as a list", **_LIST_OF_WORDS),
-                        "vad_filter": _field("boolean", "Skip stretches without speech", default=False),
-                        "beam_size": _field("integer", "1 to 10", default=5),
-                        "word_timestamps": _field("boolean", "Time every word", default=False),
-                        "task": _field("string", "", enum=["transcribe", "translate"]),
-                    },
-                },
-                # The browser sends one part per element, as the openai SDK does.
-                "encoding": {"timestamp_granularities[]": {"explode": True}, "keywords[]": {"explode": True}},
-            }
-        },
-    }
-}
+    return with_layers(
+        app, keys=settings.api_keys, cors_origins=settings.cors_origins, observe=metrics.request_ended
+    )

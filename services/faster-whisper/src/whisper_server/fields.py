@@ -11,9 +11,9 @@ from speech_common.formats import Granularity, ResponseFormat
 from speech_common.forms import Form
 from speech_common.languages import language_code
 
-from whisper_server.engine import Options
+from whisper_server.options import Options, VoiceDetection
 
-_HONOURED = (
+HONOURED = (
     "file",
     "model",
     "language",
@@ -23,6 +23,7 @@ _HONOURED = (
     "temperature",
     "timestamp_granularities",
     "stream",
+    "chunking_strategy",
     "hotwords",
     "keywords",
     "vad_filter",
@@ -31,16 +32,20 @@ _HONOURED = (
     "word_timestamps",
     "task",
 )
-# Fields of OpenAI's API that ask for what this server cannot do yet, with the reason it gives.
-_UNSUPPORTED = {
-    "chunking_strategy": "long recordings are always cut by the model itself; leave it out",
-    "include": "log probabilities are not returned; leave it out",
+# Fields of OpenAI's API that ask for what this server cannot do, with the reason it gives.
+UNSUPPORTED = {
+    "include": "the decoder tells no log probabilities of single tokens; leave it out",
     "known_speaker_names": "speakers are not told apart",
     "known_speaker_references": "speakers are not told apart",
 }
-_ACCEPTED = frozenset({*_HONOURED, *_UNSUPPORTED})
-_OBJECTS = ("chunking_strategy",)
+_ACCEPTED = frozenset({*HONOURED, *UNSUPPORTED})
+_STRATEGY = "chunking_strategy"
+_STRATEGY_KEYS = ("type", "threshold", "prefix_padding_ms", "silence_duration_ms")
 _MAX_BEAM_SIZE = 10
+_MAX_BATCH_SIZE = 64
+# A detector that looks at 32 ms at a time means nothing by less than that, and a minute of padding joins everything.
+_LONGEST_MS = 60_000
+_STREAMED = (ResponseFormat.JSON, ResponseFormat.TEXT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +55,15 @@ class TranscriptionRequest:
     model: str | None
     response_format: ResponseFormat
     granularities: frozenset[Granularity]
+    stream: bool
     options: Options
+
+
+@dataclass(frozen=True, slots=True)
+class DetectionRequest:
+    """One question for the language, checked."""
+
+    model: str | None
 
 
 def transcription_request(form: Form, *, task: str = "transcribe") -> TranscriptionRequest:
@@ -58,38 +71,49 @@ def transcription_request(form: Form, *, task: str = "transcribe") -> Transcript
     _refuse_what_cannot_be_done(form)
     response_format = _response_format(form)
     granularities = _granularities(form, response_format)
-    word_timestamps = form.boolean("word_timestamps", default=False)
-    if word_timestamps:
+    if form.boolean("word_timestamps", default=False):
         granularities |= {Granularity.WORD}
+    language, languages = _languages(form)
     return TranscriptionRequest(
         model=form.text("model"),
         response_format=response_format,
         granularities=granularities,
+        stream=_stream(form, response_format),
         options=Options(
             task=_task(form, task),
-            language=_language(form),
+            language=language,
+            languages=languages,
             prompt=form.text("prompt"),
             hotwords=_hotwords(form),
             # 0 means "as cold as works" in OpenAI's API, which is also the default.
             temperature=form.number("temperature", 0.0, 0.0, 1.0) or None,
             beam_size=form.integer("beam_size", 5, 1, _MAX_BEAM_SIZE),
-            vad_filter=form.boolean("vad_filter", default=False),
+            batch_size=form.integer("batch_size", 0, 1, _MAX_BATCH_SIZE) or None,
+            vad_filter=_vad_filter(form),
+            voice=_voice(form),
             word_timestamps=Granularity.WORD in granularities,
         ),
     )
 
 
+def meeting_request(form: Form) -> TranscriptionRequest:
+    """Check the form of `POST /transcribe`: file, and perhaps language and model."""
+    form.refuse_unknown(("file", "language", "model"))
+    return transcription_request(form)
+
+
+def detection_request(form: Form) -> DetectionRequest:
+    """Check the form of `POST /v1/audio/detect-language`: file, and perhaps model."""
+    form.refuse_unknown(("file", "model"))
+    return DetectionRequest(form.text("model"))
+
+
 def _refuse_what_cannot_be_done(form: Form) -> None:
-    form.refuse_unknown(_ACCEPTED, _OBJECTS)
-    for name in sorted(form.names()):
-        if name in _UNSUPPORTED:
-            raise UnsupportedField(name, _UNSUPPORTED[name])
-    if form.boolean("stream", default=False):
-        raise UnsupportedField("stream", "the transcript is sent when it is complete; send false")
-    if form.integer("batch_size", 1, 1, 1_000_000) > 1:
-        raise UnsupportedField("batch_size", "recordings are decoded window by window; leave it out")
-    if len(form.many("languages")) > 1:
-        raise UnsupportedField("languages", "name one language, or none to have it detected")
+    strategy = [f"{_STRATEGY}[{key}]" for key in _STRATEGY_KEYS]
+    form.refuse_unknown({*_ACCEPTED, *strategy})
+    for name, reason in UNSUPPORTED.items():
+        if form.many(name):
+            raise UnsupportedField(name, reason)
 
 
 def _response_format(form: Form) -> ResponseFormat:
@@ -115,23 +139,40 @@ def _granularities(form: Form, response_format: ResponseFormat) -> frozenset[Gra
     return granularities
 
 
-def _language(form: Form) -> str | None:
-    for param, value in (
-        ("language", form.text("language")),
-        ("languages", next(iter(form.many("languages")), None)),
-    ):
-        if value is not None:
-            code = language_code(value)
-            if code is None:
-                raise InvalidValue(param, value, "an ISO 639-1 code of a language Whisper knows, such as en")
-            return code
-    return None
+def _stream(form: Form, response_format: ResponseFormat) -> bool:
+    stream = form.boolean("stream", default=False)
+    if stream and response_format not in _STREAMED:
+        # The events carry text alone: segments, words and cues would be lost without a word.
+        raise InvalidValue(
+            "stream", "true", f"true only together with response_format={' or '.join(_STREAMED)}"
+        )
+    return stream
 
 
-def _task(form: Form, default: str) -> str:
-    value = form.text("task") or default
-    if value not in ("transcribe", "translate"):
-        raise InvalidValue("task", value, "transcribe, translate")
+def _languages(form: Form) -> tuple[str | None, tuple[str, ...]]:
+    """Return the one language, or None and those to detect it among: none of them means all."""
+    value = form.text("language")
+    language = None if value is None else _language("language", value)
+    among = tuple(dict.fromkeys(_language("languages", each) for each in form.many("languages")))
+    if language is None:
+        return (among[0], ()) if len(among) == 1 else (None, among)
+    if among and language not in among:
+        raise InvalidValue("languages", ", ".join(among), f"{language}, or leave it out: it is in 'language'")
+    return language, ()
+
+
+def _language(param: str, value: str) -> str:
+    code = language_code(value)
+    if code is None:
+        raise InvalidValue(param, value, "an ISO 639-1 code of a language Whisper knows, such as en")
+    return code
+
+
+def _task(form: Form, of_path: str) -> str:
+    value = form.text("task") or of_path
+    accepted = ("translate",) if of_path == "translate" else ("transcribe", "translate")
+    if value not in accepted:
+        raise InvalidValue("task", value, ", ".join(accepted))
     return value
 
 
@@ -139,3 +180,40 @@ def _hotwords(form: Form) -> str | None:
     """Join our `hotwords` and OpenAI's `keywords`: the library takes one string for both."""
     words = [form.text("hotwords"), *form.many("keywords")]
     return ", ".join(word for word in words if word) or None
+
+
+def _vad_filter(form: Form) -> bool:
+    chunking = _chunking_type(form) is not None
+    vad_filter = form.boolean("vad_filter", default=chunking)
+    if chunking and not vad_filter:
+        raise InvalidValue("vad_filter", "false", f"true together with {_STRATEGY}, which asks for it")
+    return vad_filter
+
+
+def _voice(form: Form) -> VoiceDetection:
+    kind = _chunking_type(form)
+    threshold, padding_ms, silence_ms = (f"{_STRATEGY}[{key}]" for key in _STRATEGY_KEYS[1:])
+    if kind != "server_vad":
+        for name in (threshold, padding_ms, silence_ms):
+            if form.text(name) is not None:
+                raise InvalidValue(
+                    name, form.text(name) or "", f"it only together with {_STRATEGY}[type]=server_vad"
+                )
+        return VoiceDetection()
+    return VoiceDetection(
+        threshold=form.number(threshold, 0.5, 0.0, 1.0),
+        prefix_padding_ms=form.integer(padding_ms, 300, 0, _LONGEST_MS),
+        silence_duration_ms=form.integer(silence_ms, 200, 0, _LONGEST_MS),
+    )
+
+
+def _chunking_type(form: Form) -> str | None:
+    """Return `auto`, `server_vad`, or None where it is left to the server."""
+    strategy, kind = form.text(_STRATEGY), form.text(f"{_STRATEGY}[type]")
+    if strategy not in (None, "auto"):
+        raise InvalidValue(_STRATEGY, strategy or "", f"auto, or {_STRATEGY}[type]=server_vad")
+    if kind not in (None, "server_vad"):
+        raise InvalidValue(f"{_STRATEGY}[type]", kind or "", "server_vad")
+    if strategy and kind:
+        raise InvalidValue(_STRATEGY, strategy, f"auto or {_STRATEGY}[type]=server_vad, not both")
+    return kind or strategy

@@ -1,0 +1,50 @@
+"""How one recording is transcribed, as `fields.py` reads it and the engine does it."""
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+
+from speech_common.errors import InvalidValue, UnsupportedField
+
+
+@dataclass(frozen=True, slots=True)
+class VoiceDetection:
+    """How speech is told from silence, as `chunking_strategy` says it; None is the server's own measure.
+
+    `threshold` is the probability from which a stretch is speech (0 to 1), `prefix_padding_ms` what is kept before and
+    after speech, `silence_duration_ms` how long a silence must be to end it.
+    """
+
+    threshold: float | None = None
+    prefix_padding_ms: int | None = None
+    silence_duration_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How one recording is transcribed.
+
+    `language` None detects it, among `languages` if there are any (codes, at least two). `temperature` None or 0 allows
+    fallback. `batch_size` is how many windows are decoded at once, at most: no more than fit the memory. None is the
+    server's own choice, 1 decodes window by window. `vad_filter` leaves out what `voice` says is no speech.
+    """
+
+    task: str = "transcribe"
+    language: str | None = None
+    languages: tuple[str, ...] = ()
+    prompt: str | None = None
+    hotwords: str | None = None
+    temperature: float | None = None
+    beam_size: int = 5
+    batch_size: int | None = None
+    vad_filter: bool = False
+    voice: VoiceDetection = field(default_factory=VoiceDetection)
+    word_timestamps: bool = False
+
+    def refuse_what_lacks(self, known: Collection[str]) -> None:
+        """Raise a FieldError for what a model cannot do that knows these languages (codes)."""
+        if self.task == "translate" and len(known) == 1:
+            raise UnsupportedField("model", "it knows only English, and cannot translate")
+        for param, codes in (("language", (self.language,)), ("languages", self.languages)):
+            for code in codes:
+                if code is not None and code not in known:
+                    raise InvalidValue(param, code, f"this model knows only {', '.join(known)}")

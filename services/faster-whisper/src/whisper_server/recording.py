@@ -1,0 +1,155 @@
+"""What is done with one uploaded recording, from the file to the transcript, in bounded memory.
+
+Owns the order of things and the choice between window by window and batches. Knows models, options and progress; not
+where the model comes from, nor who asks. Blocks, in the thread of its caller.
+"""
+
+import logging
+from collections.abc import Iterator
+from itertools import chain, islice
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from speech_common.audio import SAMPLE_RATE, announced_s, decoded_blocks
+from speech_common.errors import InvalidValue
+from speech_common.job import Progress
+from speech_common.languages import DetectedLanguage
+from speech_common.transcript import Segment, Transcript
+
+from whisper_server.model import Model
+from whisper_server.options import Options
+from whisper_server.transcribe import Transcriber
+from whisper_server.windows import Piece, first_speech, heard, speech, stretches
+
+_log = logging.getLogger("whisper")
+_WINDOW_S = 30.0
+# A batch's windows end in a silence of their second half; the fuller, the less work. What is said at the very end of
+# the model's window it seldom hears out.
+_BATCHED_S = 28.0
+_BATCHED_SEARCHED_S = 14.0
+# Window by window: long enough that its seams do not matter, short enough for the memory (64 kB a second).
+_STRETCH_S = 300.0
+_STRETCH_SEARCHED_S = 30.0
+# On the CPU more windows at a time are hardly any faster. Each takes memory: over the loaded whisper-base (int8, a beam
+# of 5, 200 s of speech, two batches at once) 2 windows took 320 MB at most and 4 took 420 MB, some 2.4 times what the
+# decoder keeps of one for each; 400 MB is the limit.
+_BATCH_ON_CPU = 4
+_BATCH_MEMORY_BYTES = 250e6
+_SHARE_OF_BEAMS = 2.4
+_USUAL_BEAMS = 5
+_BATCH_ON_CUDA = 16
+# The model's window has 448 tokens, of which up to 223 go to the prompt or to what was said before. The library lets
+# hotwords take all the rest, and then, without a word, there is no room left for a transcript.
+_HOTWORD_TOKENS = 112
+
+
+def transcribe(
+    model: Model, file: BinaryIO, options: Options, progress: Progress, *, batch_size: int, max_audio_s: float
+) -> Transcript:
+    """Write down what is said in `file`, telling `progress` as it goes. `batch_size` 0 chooses by the device.
+
+    Raises UnreadableAudio and its kinds, a FieldError for what this model is not made for, or what `progress.check`
+    raises. That the end of a file is missing may show only at the end.
+    """
+    _refuse_what_it_lacks(model, options)
+    progress.known(duration_s=announced_s(file, max_audio_s))
+    language = options.language
+    if language is None:
+        language = detect_language(model, file, progress, options.languages, max_audio_s=max_audio_s).code
+    progress.known(language="en" if options.task == "translate" else language)
+    samples = 0
+
+    def blocks() -> Iterator[NDArray[np.float32]]:
+        nonlocal samples
+        for block in _checked_blocks(file, progress, max_audio_s):
+            samples += block.size
+            yield block
+
+    pieces = heard(blocks())
+    if options.vad_filter:
+        pieces = speech(pieces, options.voice)
+    transcriber = Transcriber(model, options, language, progress)
+    segments: list[Segment] = []
+    for segment in _segments(transcriber, pieces, within_memory(model, options, batch_size)):
+        progress.said(segment)
+        segments.append(segment)
+    progress.heard(samples / SAMPLE_RATE)  # it may end with a silence that nobody decoded
+    if transcriber.doubts:
+        _log.debug("event=doubts %s", " ".join(f"{why}={count}" for why, count in transcriber.doubts.items()))
+    return Transcript(
+        task=options.task,
+        language="en" if options.task == "translate" else language,
+        duration_s=samples / SAMPLE_RATE,
+        segments=tuple(segments),
+    )
+
+
+def detect_language(
+    model: Model,
+    file: BinaryIO,
+    progress: Progress,
+    among: tuple[str, ...] = (),
+    *,
+    max_audio_s: float,
+) -> DetectedLanguage:
+    """Tell which language is spoken in the first 30 s of speech, all of Whisper's or one of `among`.
+
+    Without any speech it is what the model makes of the beginning. Raises as `transcribe` does.
+    """
+    seen = 0
+
+    def blocks() -> Iterator[NDArray[np.float32]]:
+        nonlocal seen
+        for block in _checked_blocks(file, progress, max_audio_s):
+            seen += block.size
+            yield block
+
+    if not model.model.is_multilingual:
+        next(blocks())  # a file without sound is refused all the same
+        return DetectedLanguage("en", 1.0, seen / SAMPLE_RATE)
+    opening = first_speech(blocks(), _WINDOW_S)
+    with model.checked_by(progress.check):
+        _, _, likely = model.detect_language(audio=opening)
+    code, probability = max(
+        ((code, share) for code, share in likely if not among or code in among), key=lambda each: each[1]
+    )
+    return DetectedLanguage(code, float(probability), seen / SAMPLE_RATE)
+
+
+def _refuse_what_it_lacks(model: Model, options: Options) -> None:
+    """Raise a FieldError for what this model cannot do."""
+    options.refuse_what_lacks(model.supported_languages)
+    if options.hotwords and len(model.hf_tokenizer.encode(options.hotwords)) > _HOTWORD_TOKENS:
+        raise InvalidValue("hotwords", options.hotwords, f"at most {_HOTWORD_TOKENS} tokens, some 80 words")
+
+
+def _segments(transcriber: Transcriber, pieces: Iterator[Piece], batch_size: int) -> Iterator[Segment]:
+    if batch_size == 1:
+        return transcriber.sequential(stretches(pieces, _STRETCH_S, _STRETCH_SEARCHED_S))
+    windows = stretches(pieces, _BATCHED_S, _BATCHED_SEARCHED_S)
+    first = list(islice(windows, 2))
+    if len(first) < 2:
+        return transcriber.sequential(first)
+    return transcriber.batched(chain(first, windows), batch_size)
+
+
+def within_memory(model: Model, options: Options, configured: int) -> int:
+    """Return how many windows to decode at once: what the client wants, at most what was configured or fits."""
+    beams = _USUAL_BEAMS if options.temperature else options.beam_size
+    fitting = fitting_batch(model.model.device, model.heard_bytes, beams)
+    return min(options.batch_size or configured or fitting, max(configured, fitting))
+
+
+def fitting_batch(device: str, heard_bytes: int, beams: int = _USUAL_BEAMS) -> int:
+    """Return how many windows to decode at once, by what a model's decoder keeps of one, and for how many beams."""
+    if device == "cuda":
+        return _BATCH_ON_CUDA
+    share = _SHARE_OF_BEAMS * max(1.0, beams / _USUAL_BEAMS)
+    return max(1, min(_BATCH_ON_CPU, int(_BATCH_MEMORY_BYTES / max(1.0, share * heard_bytes))))
+
+
+def _checked_blocks(file: BinaryIO, progress: Progress, max_audio_s: float) -> Iterator[NDArray[np.float32]]:
+    for block in decoded_blocks(file, max_audio_s):
+        progress.check()
+        yield block
