@@ -9,7 +9,7 @@ WORDS ?=
 PYTEST_ARGS ?= -n 2 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint breaks bench docs lock clean
+.PHONY: help demo test lint breaks bench bench-speech docs lock clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -31,6 +31,9 @@ breaks: $(VENV)/.test ## break the code on purpose, and see the tests notice (WO
 
 bench: $(VENV)/.test ## print the tables of docs/benchmarks.md
 	$(BIN)/python -m bench
+
+bench-speech: $(VENV)/.test ## the same for the speech server, beside the bare library (an hour)
+	$(BIN)/python -m bench listen pace accuracy clients hours
 
 docs: $(VENV)/.test ## write the generated pages and the JSON schema anew
 	$(BIN)/python -m autostart.config.reference
@@ -64,6 +67,7 @@ lock: ## resolve all requirements anew (UPGRADE=--upgrade for newer ones)
 	$(COMPILE) $(UPGRADE) $(SOURCES) --extra test --extra build -c requirements/demo.lock -o requirements/test.lock
 	$(COMPILE) $(UPGRADE) services/faster-whisper/pyproject.toml -c requirements/demo.lock \
 		-o services/faster-whisper/requirements.lock
+	$(COMPILE) $(UPGRADE) services/faster-whisper/requirements-cuda.in -o services/faster-whisper/requirements-cuda.lock
 
 clean: ## remove the virtual environment and caches
 	rm -rf $(VENV) .pytest_cache .hypothesis .mypy_cache .ruff_cache

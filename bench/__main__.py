@@ -9,7 +9,10 @@ from typing import NoReturn
 from bench.stand import CORES, Failed, Missing
 from bench.table import OVER, Row, skipped, write
 
-TABLES = ("cold", "speech", "warm", "upload", "events", "waiting", "idle", "isolation")
+GATEWAY = ("cold", "speech", "warm", "upload", "events", "waiting", "idle", "isolation")
+WHISPER = ("listen", "pace", "accuracy", "clients", "hours")
+"""Of services/faster-whisper alone; `make bench-speech`."""
+TABLES = (*GATEWAY, *WHISPER)
 
 
 def measure(table: str) -> list[Row]:
@@ -26,8 +29,13 @@ def measure(table: str) -> list[Row]:
 def main() -> int:
     """Print each table as soon as it is there; a figure over its limit is marked, and is not an error."""
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
-    parser.add_argument("tables", nargs="*", metavar="TABLE", help=f"of {', '.join(TABLES)}; left out: all")
-    wanted = parser.parse_args().tables or TABLES
+    parser.add_argument(
+        "tables",
+        nargs="*",
+        metavar="TABLE",
+        help=f"of {', '.join(TABLES)}; left out: {GATEWAY[0]} to {GATEWAY[-1]}",
+    )
+    wanted = parser.parse_args().tables or GATEWAY
     if unknown := sorted(set(wanted) - set(TABLES)):
         parser.error(f"there is no table {', '.join(unknown)}; there are {', '.join(TABLES)}")
     signal.signal(signal.SIGTERM, _leave)
