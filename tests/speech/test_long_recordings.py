@@ -15,8 +15,9 @@ NAMES = ("austen-0870", "austen-0880", "austen-0890")
 
 
 @pytest.fixture(scope="module")
-def model(tiny_model):
-    return Model(str(tiny_model), device="cpu", compute_type="int8", cpu_threads=1)
+def model(base_model):
+    # What whisper-tiny hears of this differs with the last bits of its input, which are not the same in every process.
+    return Model(str(base_model), device="cpu", compute_type="int8", cpu_threads=1)
 
 
 @pytest.fixture(scope="module")
