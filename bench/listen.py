@@ -13,7 +13,10 @@ _LISTENING_S, _READY_S = 0.6, 1.2
 
 
 def measure(runs: int = 9, sizes: Sequence[str] = SIZES) -> list[Row]:
-    """Return the rows for models of `sizes`; medians of `runs` starts, after one that is not counted. Raises Missing without a model."""
+    """Return the rows for models of `sizes`; medians of `runs` starts, after one that is not counted.
+
+    Raises Missing without a model.
+    """
     rows = []
     with Stand() as stand:
         for name, model in models(stand, sizes).items():

@@ -17,6 +17,7 @@ import httpx
 import pytest
 from checkpoints import join_base_model
 from processes import free_port
+from speech_app import FakeEngine, Served
 from waiting import block_until
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -58,6 +59,19 @@ class WhisperProcess:
 
 
 StartWhisper = Callable[..., WhisperProcess]
+
+
+@pytest.fixture
+def engine():
+    """What a test tells to say; a module may have another."""
+    return FakeEngine()
+
+
+@pytest.fixture
+def served(engine):
+    """The application with `engine` in a model's place."""
+    with Served(engine) as served:
+        yield served
 
 
 @pytest.fixture(scope="session")

@@ -15,12 +15,6 @@ def engine():
     return FakeEngine(" Hello.")
 
 
-@pytest.fixture
-def served(engine):
-    with Served(engine) as served:
-        yield served
-
-
 def connect(served):
     return socket.create_connection(served.address, timeout=LIMIT_S)
 

@@ -11,17 +11,6 @@ from waiting import LIMIT_S, block_until
 
 
 @pytest.fixture
-def engine():
-    return FakeEngine()
-
-
-@pytest.fixture
-def served(engine):
-    with Served(engine) as served:
-        yield served
-
-
-@pytest.fixture
 def ready():
     """A server whose engine answers at once."""
     with Served(FakeEngine(" Hello there.")) as served:

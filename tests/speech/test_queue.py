@@ -12,14 +12,9 @@ from pathlib import Path
 import httpx
 import openai
 import pytest
-from speech_app import PATH, FakeEngine, Served, form_request, tiled_speech, wav
+from speech_app import PATH, Served, form_request, tiled_speech, wav
 from speech_common.job import Job
 from waiting import LIMIT_S, block_until
-
-
-@pytest.fixture
-def engine():
-    return FakeEngine()
 
 
 @pytest.fixture

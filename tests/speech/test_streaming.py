@@ -6,23 +6,12 @@ import socket
 
 import openai
 import pytest
-from speech_app import FakeEngine, Served, form_request, wav
+from speech_app import form_request, wav
 from speech_common.errors import UnreadableAudio
 from speech_common.events import Unsaid, events, until_begun
 from speech_common.jobs import Jobs
 from speech_common.transcript import Segment, Transcript
 from waiting import LIMIT_S, block_until
-
-
-@pytest.fixture
-def engine():
-    return FakeEngine()
-
-
-@pytest.fixture
-def served(engine):
-    with Served(engine) as served:
-        yield served
 
 
 @pytest.fixture

@@ -67,7 +67,8 @@ class Job:
     """One recording on its way to a transcript.
 
     To look at: `created_s`, `started_s` and `ended_s` are seconds since 1970, None until then; `begun_at` and `ended_at`
-    are the loop's own seconds. What is no transcription is not `is_counted`: its seconds of audio say nothing. The methods `begin`, `end` and `let_go` are for `Jobs`.
+    are the loop's own seconds. What is no transcription is not `is_counted`: its seconds of audio say nothing. The methods
+    `begin`, `end` and `let_go` are for `Jobs`.
     """
 
     def __init__(

@@ -1,7 +1,8 @@
 """Every transcription is a job: the queue, the workers, cancelling, keeping, and the end of it all.
 
-Owns what becomes of a job and when; `job.py` is one of them, `kept.py` those that were asked for later. Knows no HTTP, no models and no formats. Results are in
-memory only. Everything is called on the event loop; each job that runs has a thread of its own, which ends with it.
+Owns what becomes of a job and when; `job.py` is one of them, `kept.py` those that are kept for later. Knows no HTTP, no
+models and no formats. Results are in memory only. Everything is called on the event loop; each job that runs has a
+thread of its own, which ends with it.
 
 | state     | a worker is free | the work returns | it raises          | `cancel`  | `close`, after its grace |
 |-----------|------------------|------------------|--------------------|-----------|--------------------------|

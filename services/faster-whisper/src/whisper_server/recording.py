@@ -57,16 +57,10 @@ def transcribe(
     language = options.language
     if language is None:
         language = detect_language(model, file, progress, options.languages, max_audio_s=max_audio_s).code
-    progress.known(language="en" if options.task == "translate" else language)
-    samples = 0
-
-    def blocks() -> Iterator[NDArray[np.float32]]:
-        nonlocal samples
-        for block in _checked_blocks(file, progress, max_audio_s):
-            samples += block.size
-            yield block
-
-    pieces = heard(blocks())
+    written_in = "en" if options.task == "translate" else language
+    progress.known(language=written_in)
+    reading = _Reading(file, progress, max_audio_s)
+    pieces = heard(reading.blocks())
     if options.vad_filter:
         pieces = speech(pieces, options.voice)
     transcriber = Transcriber(model, options, language, progress)
@@ -74,13 +68,13 @@ def transcribe(
     for segment in _segments(transcriber, pieces, within_memory(model, options, batch_size)):
         progress.said(segment)
         segments.append(segment)
-    progress.heard(samples / SAMPLE_RATE)  # it may end with a silence that nobody decoded
+    progress.heard(reading.until_s)  # it may end with a silence that nobody decoded
     if transcriber.doubts:
         _log.debug("event=doubts %s", " ".join(f"{why}={count}" for why, count in transcriber.doubts.items()))
     return Transcript(
         task=options.task,
-        language="en" if options.task == "translate" else language,
-        duration_s=samples / SAMPLE_RATE,
+        language=written_in,
+        duration_s=reading.until_s,
         segments=tuple(segments),
     )
 
@@ -97,24 +91,17 @@ def detect_language(
 
     Without any speech it is what the model makes of the beginning. Raises as `transcribe` does.
     """
-    seen = 0
-
-    def blocks() -> Iterator[NDArray[np.float32]]:
-        nonlocal seen
-        for block in _checked_blocks(file, progress, max_audio_s):
-            seen += block.size
-            yield block
-
+    reading = _Reading(file, progress, max_audio_s)
     if not model.model.is_multilingual:
-        next(blocks())  # a file without sound is refused all the same
-        return DetectedLanguage("en", 1.0, seen / SAMPLE_RATE)
-    opening = first_speech(blocks(), _WINDOW_S)
+        next(reading.blocks())  # a file without sound is refused all the same
+        return DetectedLanguage("en", 1.0, reading.until_s)
+    opening = first_speech(reading.blocks(), _WINDOW_S)
     with model.checked_by(progress.check):
         _, _, likely = model.detect_language(audio=opening)
     code, probability = max(
         ((code, share) for code, share in likely if not among or code in among), key=lambda each: each[1]
     )
-    return DetectedLanguage(code, float(probability), seen / SAMPLE_RATE)
+    return DetectedLanguage(code, float(probability), reading.until_s)
 
 
 def _refuse_what_it_lacks(model: Model, options: Options) -> None:
@@ -149,7 +136,21 @@ def fitting_batch(device: str, heard_bytes: int, beams: int = _USUAL_BEAMS) -> i
     return max(1, min(_BATCH_ON_CPU, int(_BATCH_MEMORY_BYTES / max(1.0, share * heard_bytes))))
 
 
-def _checked_blocks(file: BinaryIO, progress: Progress, max_audio_s: float) -> Iterator[NDArray[np.float32]]:
-    for block in decoded_blocks(file, max_audio_s):
-        progress.check()
-        yield block
+class _Reading:
+    """A file on its way through the decoder, and how far that has come."""
+
+    def __init__(self, file: BinaryIO, progress: Progress, max_audio_s: float) -> None:
+        self._file = file
+        self._progress = progress
+        self._max_audio_s = max_audio_s
+        self._samples = 0
+
+    @property
+    def until_s(self) -> float:
+        return self._samples / SAMPLE_RATE
+
+    def blocks(self) -> Iterator[NDArray[np.float32]]:
+        for block in decoded_blocks(self._file, self._max_audio_s):
+            self._progress.check()
+            self._samples += block.size
+            yield block

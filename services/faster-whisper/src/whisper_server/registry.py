@@ -153,8 +153,8 @@ class Registry:
 
         Blocks until it is loaded; for the default's first load, and for any download, at most `load_wait_s`. `check` is
         called ten times a second meanwhile, and what it raises ends the waiting; what has begun goes on to its end.
-        Raises UnknownModel, ModelUnavailable or ModelLoading. A thread that asks for a second model within the first may wait for
-        itself for ever.
+        Raises UnknownModel, ModelUnavailable or ModelLoading. A thread that asks for a second model within the first
+        may wait for itself for ever.
         """
         with ExitStack() as leased:
             try:
