@@ -14,7 +14,12 @@ ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "speech.md").read_text()
 README = (ROOT / "services" / "faster-whisper" / "README.md").read_text()
 # Of the framework and of the wire: no class of ours has them.
-OTHER_CODES = {(404, "not_found"), (405, "method_not_allowed"), (400, "malformed_request")}
+OTHER_CODES = {
+    (404, "not_found"),
+    (405, "method_not_allowed"),
+    (400, "malformed_request"),
+    (400, "cors_refused"),
+}
 
 
 def rows(page: str, heading: str) -> list[list[str]]:

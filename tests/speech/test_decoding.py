@@ -8,12 +8,14 @@ import faster_whisper
 import numpy as np
 import pytest
 import tokenizers
+from faster_whisper.feature_extractor import FeatureExtractor
 from faster_whisper.tokenizer import Tokenizer
 from faster_whisper.transcribe import Segment
 from hearing import RATE, Heard, piece_of, silence
-from whisper_server.model import BlockwiseFeatures
+from whisper_server.model import Model
 from whisper_server.options import Options
 from whisper_server.transcribe import Transcriber
+from whisper_server.voice import FRAME
 from whisper_server.windows import Stretch
 
 PLAIN = [(0.0, " Eight of spades,", 4.0), (4.0, " four of clubs.", 8.0)]
@@ -32,7 +34,7 @@ class Scripted:
     def __init__(self, path, *, batched=PLAIN, alone=((0.0, " Alone.", 2.0),), seeks=(0,), **measures):
         self.hf_tokenizer = tokenizers.Tokenizer.from_file(str(path / "tokenizer.json"))
         self.tokenizer = Tokenizer(self.hf_tokenizer, False, task="transcribe", language="en")
-        self.feature_extractor = BlockwiseFeatures()
+        self.feature_extractor = FeatureExtractor()
         self.model = SimpleNamespace(device="cpu", is_multilingual=False, generate=self._generate)
         self.batches, self.stretches = [], []
         self.asked = None
@@ -199,7 +201,7 @@ def test_part_without_a_time_stamp_reaches_the_end_of_its_window(scripted):
 )
 def test_part_has_its_own_times_window_by_window_too(scripted, alone, expected):
     transcriber = Transcriber(scripted(alone=alone), Options(), "en", Heard())
-    (said,) = transcriber.sequential([window()])
+    (said,) = transcriber.sequential(window().pieces)
     assert (said.start, said.end) == pytest.approx(expected, abs=0.02)
 
 
@@ -208,7 +210,7 @@ def test_what_is_said_late_in_a_stretch_is_no_invention_of_its_beginning(scripte
     stretch = window(voice_s=0.0)
     stretch.likely[300:] = 0.9
     transcriber = Transcriber(scripted(alone=[(0.4, " Eight of spades", None)]), Options(), "en", Heard())
-    assert texts(transcriber.sequential([stretch])) == [" Eight of spades"]
+    assert texts(transcriber.sequential(stretch.pieces)) == [" Eight of spades"]
 
 
 def test_segment_after_what_was_left_out_begins_there(scripted):
@@ -218,6 +220,12 @@ def test_segment_after_what_was_left_out_begins_there(scripted):
     script = [(0.0, " Eight of spades,", at + 0.04), (at - 0.1, " four of clubs.", 8.0)]
     said = batched(scripted(batched=script), stretch)
     assert spans(said) == [(0.0, at), (100.0, pytest.approx(108.0 - at, abs=0.02))]
+
+
+def test_window_without_a_text_has_no_words(scripted):
+    model = scripted(batched=[])
+    said = batched(model, window(), word_timestamps=True)
+    assert (texts(said), model.batches) == ([" Alone."], [1])
 
 
 @pytest.mark.parametrize("temperature", [None, 0.3])
@@ -235,7 +243,7 @@ def test_options_reach_a_batch(scripted, temperature):
 def test_options_reach_each_window(scripted, temperature):
     model = scripted(batched=LOOP)
     options = Options(prompt="Jane Austen.", hotwords="Dashwood", beam_size=3, temperature=temperature)
-    for decode in (lambda one: one.sequential([window()]), lambda one: one.batched([window()], 4)):
+    for decode in (lambda one: one.sequential(window().pieces), lambda one: one.batched([window()], 4)):
         assert list(decode(Transcriber(model, options, "en", Heard())))
         assert model.tokenizer.decode(model.asked["initial_prompt"]).startswith(" Jane Austen.")
         assert (model.asked["hotwords"], model.asked["beam_size"]) == ("Dashwood", 3)
@@ -245,5 +253,57 @@ def test_options_reach_each_window(scripted, temperature):
 
 def test_what_was_said_leads_on_to_the_next_stretch(scripted):
     model = scripted()
-    list(Transcriber(model, Options(), "en", Heard()).sequential([window(), window(1)]))
+    recording = [*window(duration_s=60).pieces, *window(duration_s=60).pieces]
+    list(Transcriber(model, Options(), "en", Heard()).sequential(recording))
+    assert len(model.stretches) == 2
     assert model.asked["initial_prompt"] == model.tokens([(0.0, " Alone.", 2.0)])
+
+
+class Telling(Model):
+    """Writes two parts in each window, and where the next one begins. Notes when each window began."""
+
+    def generate_with_fallback(self, encoded, prompt, tokenizer, options):
+        times = [
+            tokenizer.timestamp_begin + round(seconds / self.time_precision) for seconds in (0, 9, 9, 23.7)
+        ]
+        words = tokenizer.encode(" Eight of spades.")
+        tokens = [times[0], *words, *times[1:3], *words, times[3], times[3]]
+        self.prompts.append(len(prompt))
+        return SimpleNamespace(sequences_ids=[tokens], no_speech_prob=0.0), -0.2, 0.0, 1.0
+
+
+@pytest.fixture
+def telling(tiny_model):
+    model = Telling(str(tiny_model), device="cpu", compute_type="int8", cpu_threads=1)
+    model.prompts = []
+    return model
+
+
+def test_windows_begin_where_they_do_in_the_whole_recording(telling):
+    recording = silence(200)
+    end_s = len(recording) / RATE
+    whole = [(part.start, min(part.end, end_s)) for part in telling.transcribe(recording, language="en")[0]]
+    prompts, telling.prompts = telling.prompts, []
+    pieces = [piece_of(part, first) for first, part in numbered(recording, 125)]
+    progress = Heard()
+    said = list(Transcriber(telling, Options(), "en", progress).sequential(pieces))
+    assert len(said) == 2 * 9
+    assert spans(said) == [pytest.approx(span, abs=0.1) for span in whole]
+    assert telling.prompts == prompts
+    assert progress.until_s == sorted(progress.until_s)
+    assert progress.until_s[-1] == end_s
+
+
+def test_what_is_silent_for_long_is_not_decoded(telling):
+    recording = silence(300)
+    pieces = [piece_of(part, first, likely=0.0) for first, part in numbered(recording, 125)]
+    pieces[-2:] = [piece_of(piece.samples, piece.first) for piece in pieces[-2:]]
+    said = list(Transcriber(telling, Options(), "en", Heard()).sequential(pieces))
+    assert len(telling.prompts) <= 3
+    assert said[-1].end == pytest.approx(300, abs=25)
+
+
+def numbered(recording, frames):
+    """The number of the first sample of so many frames, and their samples."""
+    size = frames * FRAME
+    return ((first, recording[first : first + size]) for first in range(0, len(recording), size))

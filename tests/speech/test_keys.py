@@ -213,8 +213,10 @@ def test_preflight_needs_no_key():
 
 
 def test_preflight_of_another_page_is_refused_in_openais_shape():
-    app = service(cors_origins=[PAGE])
+    told = []
+    app = service(cors_origins=[PAGE], observe=told.append)
     response = ask(app, "OPTIONS", "/owner", headers={"origin": "https://evil.example", **PREFLIGHT})
+    assert [facts.error_code for facts in told] == ["cors_refused"]
     assert (response.status_code, response.json()["error"]["code"]) == (400, "cors_refused")
     assert "access-control-allow-origin" not in response.headers
     assert response.headers["vary"].startswith("Origin")

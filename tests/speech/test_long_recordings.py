@@ -33,10 +33,12 @@ def alone(model, one):
 
 @pytest.fixture(scope="module", params=["window by window", "batched"])
 def joined(request, model, one):
-    """What is heard of so many copies, in stretches of 30 s."""
+    """What is heard of so many copies, longer than what is in memory at once."""
     transcriber = Transcriber(model, Options(word_timestamps=True), "en", Heard())
-    cut = stretches(heard(blocks(np.tile(one, COPIES))), 30, 14)
-    return list(transcriber.batched(cut, 4) if request.param == "batched" else transcriber.sequential(cut))
+    pieces = heard(blocks(np.tile(one, COPIES)))
+    if request.param == "batched":
+        return list(transcriber.batched(stretches(pieces, 30, 14), 4))
+    return list(transcriber.sequential(pieces))
 
 
 def test_joined_copies_give_as_many_times_the_text(alone, joined):

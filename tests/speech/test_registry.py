@@ -257,7 +257,8 @@ def test_who_asks_for_a_model_that_is_being_loaded_gets_that_one(make, memory, t
     memory.use(registry, "a")
     memory.gates["b"] = threading.Event()
     uses = [threads.submit(memory.use, registry, "b") for _ in range(8)]
-    block_until(lambda: registry._slots._slots[registry._catalogue.find("b")].users == 8)
+    b = registry._catalogue.find("b")
+    block_until(lambda: (slot := registry._slots._slots.get(b)) is not None and slot.users == 8)
     memory.gates["b"].set()
     for use in uses:
         use.result(LIMIT_S)

@@ -9,10 +9,8 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from faster_whisper.feature_extractor import FeatureExtractor
 from speech_app import form_request, tiled_speech
 from waiting import block_until
-from whisper_server.model import BlockwiseFeatures
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -157,10 +155,3 @@ def test_what_is_no_http_is_refused_in_the_same_shape(whisper):
         answer = connection.makefile("rb").read()
     assert answer.startswith(b"HTTP/1.1 400 ")
     assert b'"code": "malformed_request"' in answer
-
-
-@pytest.mark.parametrize("samples", [1, 1000, 16_000 * 200 + 7])
-def test_features_made_in_blocks_are_the_librarys_own(samples):
-    fading = np.geomspace(1, 1e-6, samples)  # the loudest of all blocks decides how deep each one goes
-    waveform = (np.random.default_rng(1).normal(size=samples) * fading).astype(np.float32)
-    np.testing.assert_array_equal(BlockwiseFeatures()(waveform), FeatureExtractor()(waveform))

@@ -175,14 +175,14 @@ class BodyTooLarge(SpeechError):
 
 
 class RequestStalled(SpeechError):
-    """Nothing more of the body came for so long that its client must be gone."""
+    """Nothing more of the body came for so long that its client must be gone, or hardly anything for longer."""
 
     def __init__(self, stalled_s: float) -> None:
         super().__init__(stalled_s)
         self.stalled_s = stalled_s
 
     def __str__(self) -> str:
-        return f"Nothing of the request's body came for {self.stalled_s:g} s; send it again."
+        return f"Nothing, or hardly anything, of the request's body came for {self.stalled_s:g} s; send it again."
 
 
 class StorageFull(SpeechError):

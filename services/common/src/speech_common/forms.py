@@ -9,6 +9,7 @@ temporary file once it is over 1 MB; nothing of it is left when the request ends
 import asyncio
 import errno
 import re
+import time
 from collections.abc import AsyncGenerator, Collection
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -36,6 +37,8 @@ from speech_common.errors import (
 
 STALLED_AFTER_S = 60.0
 """How long nothing of a body may come. A client that lost its network would hold its upload's place for ever."""
+# Who sends a byte a minute would hold it too. Slower than the slowest modem.
+_SLOWEST_BYTES_PER_S = 1000
 _MAX_FIELDS = 64
 _MAX_FIELD_BYTES = 1024 * 1024
 # Four voice samples of 10 s fit in, and not 64 fields of the largest size.
@@ -106,7 +109,7 @@ class Form:
         if value is None:
             return default
         try:
-            number = float(value)
+            number = float(value.replace("_", "no number"))  # Python's own takes 1_0 for 10
         except ValueError:
             number = float("nan")
         if lowest <= number <= highest:
@@ -245,8 +248,9 @@ class _WholeFormParser(MultiPartParser):
 async def _bounded(
     request: Request, max_body_bytes: int, stalled_after_s: float
 ) -> AsyncGenerator[bytes, None]:
-    """Pass the body on, and stop a chunked one that grows over the limit, or one of which nothing comes any more."""
+    """Pass the body on, and stop a chunked one that grows over the limit, or one of which nothing much comes any more."""
     received = 0
+    began = time.monotonic()
     async with aclosing(request.stream()) as chunks:
         while True:
             try:
@@ -261,4 +265,7 @@ async def _bounded(
             received += len(chunk)
             if received > max_body_bytes:
                 raise BodyTooLarge(max_body_bytes, None)
+            took_s = time.monotonic() - began
+            if took_s > stalled_after_s and received < _SLOWEST_BYTES_PER_S * took_s:
+                raise RequestStalled(stalled_after_s)
             yield chunk

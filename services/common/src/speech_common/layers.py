@@ -19,6 +19,7 @@ from speech_common.replies import ERROR_CODE, error_body, reply_for, response_fo
 
 # What an orchestrator and a person must see before they have a key: nothing in them is anybody's.
 _OPEN = ("/health", "/docs", "/openapi.json")
+_CORS_REFUSED = "cors_refused"
 _EXPOSED = ("location", "preference-applied", "retry-after", "x-request-id", "x-should-retry")
 
 
@@ -72,9 +73,17 @@ class _Cors(CORSMiddleware):
         response = super().preflight_response(request_headers)
         if response.status_code < 400:
             return response
-        body = error_body(bytes(response.body).decode(), "invalid_request_error", None, "cors_refused")
+        body = error_body(bytes(response.body).decode(), "invalid_request_error", None, _CORS_REFUSED)
         kept = {name: value for name, value in response.headers.items() if not name.startswith("content-")}
-        return JSONResponse(body, response.status_code, kept)
+        return _Refused(body, response.status_code, kept)
+
+
+class _Refused(JSONResponse):
+    """A refused preflight, which is logged and counted as such."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope[ERROR_CODE] = _CORS_REFUSED
+        await super().__call__(scope, receive, send)
 
 
 def is_open(path: str) -> bool:

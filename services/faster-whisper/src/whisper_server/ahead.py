@@ -1,4 +1,4 @@
-"""Do calls in threads of their own, a few at once, and have what they return in order.
+"""Work in threads of their own, ahead of who waits for it, and have what comes of it in order.
 
 Knows nothing of what is done.
 """
@@ -6,10 +6,11 @@ Knows nothing of what is done.
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import Future, wait
-from typing import TypeVar
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import Any, TypeVar
 
 T = TypeVar("T")
+_END: Any = object()
 
 
 def in_order(calls: Iterable[Callable[[], T]], at_once: int) -> Generator[T, None, None]:
@@ -28,6 +29,22 @@ def in_order(calls: Iterable[Callable[[], T]], at_once: int) -> Generator[T, Non
             yield under_way.popleft().result()
     finally:
         wait(under_way)
+
+
+def read_ahead(items: Iterable[T], count: int) -> Generator[T, None, None]:
+    """Yield the items, up to `count` of which are made before they are asked for, in one thread.
+
+    What making one raises is raised in its turn. However it ends, also by `close()`, none is made any more.
+    """
+    source = iter(items)
+    with ThreadPoolExecutor(1, "ahead") as thread:
+        try:
+            made = deque(thread.submit(next, source, _END) for _ in range(count))
+            while (item := made.popleft().result()) is not _END:
+                made.append(thread.submit(next, source, _END))
+                yield item
+        finally:
+            thread.shutdown(cancel_futures=True)
 
 
 def _begun(call: Callable[[], T]) -> "Future[T]":

@@ -4,6 +4,7 @@ Owns the list of fields. Knows forms, errors and the engine's options; nothing o
 as unsupported (OpenAI's API has it, this server does not) or refused as unknown: never ignored.
 """
 
+import re
 from dataclasses import dataclass
 
 from speech_common.errors import InvalidValue, UnsupportedField
@@ -41,6 +42,8 @@ UNSUPPORTED = {
 _ACCEPTED = frozenset({*HONOURED, *UNSUPPORTED})
 _STRATEGY = "chunking_strategy"
 _STRATEGY_KEYS = ("type", "threshold", "prefix_padding_ms", "silence_duration_ms")
+_CONTROL_TOKEN = re.compile(r"<\|[^|<>]*\|>")
+_COLDEST = 0.001
 _MAX_BEAM_SIZE = 10
 _MAX_BATCH_SIZE = 64
 # A detector that looks at 32 ms at a time means nothing by less than that, and a minute of padding joins everything.
@@ -83,10 +86,9 @@ def transcription_request(form: Form, *, task: str = "transcribe") -> Transcript
             task=_task(form, task),
             language=language,
             languages=languages,
-            prompt=form.text("prompt"),
+            prompt=_plain("prompt", form.text("prompt")),
             hotwords=_hotwords(form),
-            # 0 means "as cold as works" in OpenAI's API, which is also the default.
-            temperature=form.number("temperature", 0.0, 0.0, 1.0) or None,
+            temperature=_temperature(form),
             beam_size=form.integer("beam_size", 5, 1, _MAX_BEAM_SIZE),
             batch_size=form.integer("batch_size", 0, 1, _MAX_BATCH_SIZE) or None,
             vad_filter=_vad_filter(form),
@@ -178,8 +180,22 @@ def _task(form: Form, of_path: str) -> str:
 
 def _hotwords(form: Form) -> str | None:
     """Join our `hotwords` and OpenAI's `keywords`: the library takes one string for both."""
-    words = [form.text("hotwords"), *form.many("keywords")]
+    words = [_plain("hotwords", form.text("hotwords"))]
+    words += [_plain("keywords", word) for word in form.many("keywords")]
     return ", ".join(word for word in words if word) or None
+
+
+def _plain(param: str, text: str | None) -> str | None:
+    """Return the text, unless the tokenizer would read in it what is no text: the end of the transcript, say."""
+    if text is not None and (token := _CONTROL_TOKEN.search(text)):
+        raise InvalidValue(param, token[0], "text without the model's control tokens, <|...|>")
+    return text
+
+
+def _temperature(form: Form) -> float | None:
+    """Return None for 0, which means "as cold as works" in OpenAI's API; so does what is too small to divide by."""
+    temperature = form.number("temperature", 0.0, 0.0, 1.0)
+    return temperature if temperature >= _COLDEST else None
 
 
 def _vad_filter(form: Form) -> bool:

@@ -1,4 +1,4 @@
-"""The library's model, made fit for a server: it can be interrupted, and hears minutes in little memory.
+"""The library's model, made fit for a server: it can be interrupted before every window.
 
 Owns what is overridden of the library; knows neither settings nor requests. Imports the heavy libraries (0.3 s).
 """
@@ -6,6 +6,7 @@ Owns what is overridden of the library; knows neither settings nor requests. Imp
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import ctranslate2
 import numpy as np
@@ -15,8 +16,9 @@ from numpy.typing import NDArray
 
 from whisper_server.checkpoint import Facts
 
-_BLOCK_FRAMES = 6_000  # a minute
 _WINDOW_FRAMES = 3_000
+# Fewer frames of a spectrogram are none to the decoder, which cannot find words in them.
+_FEWEST_FRAMES = 2
 
 
 class Model(WhisperModel):  # type: ignore[misc]  # the library is not typed
@@ -31,9 +33,9 @@ class Model(WhisperModel):  # type: ignore[misc]  # the library is not typed
 
     def __init__(self, *args: object, **kwargs: object) -> None:
         super().__init__(*args, **kwargs)
-        self.facts = Facts(self.model.is_multilingual, tuple(super().supported_languages))
-        self.feature_extractor = BlockwiseFeatures(**self.feat_kwargs)
         self._thread = threading.local()
+        self.facts = Facts(self.model.is_multilingual, tuple(super().supported_languages))
+        self.feature_extractor = _Features(self._begin_window, **self.feat_kwargs)
 
     @property
     def supported_languages(self) -> list[str]:
@@ -56,9 +58,12 @@ class Model(WhisperModel):  # type: ignore[misc]  # the library is not typed
         return False
 
     @contextmanager
-    def checked_by(self, check: Callable[[], None]) -> Iterator[None]:
-        """Within the context, call `check` in this thread before every window; what it raises ends the decoding."""
-        self._thread.check = check
+    def checked_by(self, check: Callable[[float], None]) -> Iterator[None]:
+        """Within the context, call `check` in this thread before every window; what it raises ends the decoding.
+
+        It is told when the window begins in the audio that `transcribe` was given, in seconds.
+        """
+        self._thread.check, self._thread.first = check, 0
         try:
             yield
         finally:
@@ -68,8 +73,24 @@ class Model(WhisperModel):  # type: ignore[misc]  # the library is not typed
         """Encode windows of 30 s. The library passes here for every window, silent ones included."""
         check = getattr(self._thread, "check", None)
         if check is not None:
-            check()
+            check(self._thread.first / self.frames_per_second)
         return super().encode(features)
+
+    def find_alignment(
+        self,
+        tokenizer: Any,
+        text_tokens: Any,
+        encoder_output: Any,
+        num_frames: int,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Any:
+        """Find the words in a window. The library passes here for every window whose words are to be timed."""
+        frames = max(num_frames, _FEWEST_FRAMES)
+        return super().find_alignment(tokenizer, text_tokens, encoder_output, frames, *args, **kwargs)
+
+    def _begin_window(self, first: int) -> None:
+        self._thread.first = first
 
 
 def is_want_of_memory(exc: Exception) -> bool:
@@ -77,28 +98,26 @@ def is_want_of_memory(exc: Exception) -> bool:
     return "out of memory" in str(exc)
 
 
-class BlockwiseFeatures(FeatureExtractor):  # type: ignore[misc]  # the library is not typed
-    """The same log-mel spectrogram, a minute at a time: at once, an hour takes 2.5 GB."""
+class _Features(FeatureExtractor):  # type: ignore[misc]  # the library is not typed
+    """The same log-mel spectrogram, which tells where each window begins that is taken of it."""
 
-    def __call__(
-        self, waveform: NDArray[np.float32], padding: int = 160, chunk_length: int | None = None
-    ) -> NDArray[np.float32]:
-        """Return `[mels, frames]`, a frame every 10 ms, of float32, mono, 16 kHz `[samples]`."""
-        if chunk_length is not None:
-            return super().__call__(waveform, padding, chunk_length)  # type: ignore[no-any-return]
-        edge = self.n_fft // 2
-        padded = np.pad(np.pad(waveform, (0, padding)), edge, mode="reflect")
-        count = (len(padded) - self.n_fft) // self.hop_length
-        window = np.hanning(self.n_fft + 1)[:-1].astype(np.float32)
-        mel = np.empty((len(self.mel_filters), count), np.float32)
-        for first in range(0, count, _BLOCK_FRAMES):
-            last = min(first + _BLOCK_FRAMES, count)
-            block = padded[first * self.hop_length : (last - 1) * self.hop_length + self.n_fft]
-            frames = np.lib.stride_tricks.sliding_window_view(block, self.n_fft)[:: self.hop_length]
-            power = np.abs(np.fft.rfft(frames * window).astype(np.complex64)) ** 2
-            mel[:, first:last] = np.log10(np.maximum(self.mel_filters @ power.T, 1e-10))
-        if count:
-            np.maximum(mel, mel.max() - 8.0, out=mel)
-        mel += 4.0
-        mel /= 4.0
-        return mel
+    def __init__(self, begin: Callable[[int], None], **kwargs: object) -> None:
+        super().__init__(**kwargs)
+        self._begin = begin
+
+    def __call__(self, *args: object, **kwargs: object) -> NDArray[np.float32]:
+        spectrogram = super().__call__(*args, **kwargs).view(_Spectrogram)
+        spectrogram.begin = self._begin
+        return spectrogram  # type: ignore[no-any-return]
+
+
+class _Spectrogram(np.ndarray[tuple[int, ...], np.dtype[np.float32]]):
+    """`[mels, frames]`, a frame every 10 ms."""
+
+    begin: Callable[[int], None]
+
+    def __getitem__(self, key: Any) -> Any:
+        # As the library cuts a window, `[:, first:last]`.
+        if isinstance(key, tuple) and isinstance(key[-1], slice) and key[-1].start is not None:
+            self.begin(key[-1].start)
+        return np.asarray(self)[key]

@@ -107,14 +107,15 @@ def unload(model: Model) -> None:
 def _loaded(checkpoint: Checkpoint, settings: Settings, device: str) -> Model:
     """Load a model on a device, and on a GPU see that it works. Raises PassingFault where the files are not at fault."""
     compute_type = _compute_type(device, settings.compute_type)
+    at_once = settings.workers * _streams(device, settings)
     try:
-        with memory.mapped_apart():
+        with memory.mapped_apart(at_once):
             model = Model(
                 str(checkpoint.directory),
                 device=device,
                 compute_type=compute_type,
                 cpu_threads=settings.threads_per_worker,
-                num_workers=settings.workers * _streams(device, settings),
+                num_workers=at_once,
                 local_files_only=True,
             )
     except Exception as exc:  # CTranslate2 and tokenizers raise bare RuntimeError, ValueError and Exception

@@ -6,6 +6,7 @@ where the model comes from, nor who asks. Blocks, in the thread of its caller.
 
 import logging
 from collections.abc import Iterator
+from contextlib import closing
 from itertools import chain, islice
 from typing import BinaryIO
 
@@ -17,6 +18,7 @@ from speech_common.job import Progress
 from speech_common.languages import DetectedLanguage
 from speech_common.transcript import Segment, Transcript
 
+from whisper_server.ahead import read_ahead
 from whisper_server.model import Model
 from whisper_server.options import Options
 from whisper_server.transcribe import Transcriber
@@ -28,9 +30,8 @@ _WINDOW_S = 30.0
 # the model's window it seldom hears out.
 _BATCHED_S = 28.0
 _BATCHED_SEARCHED_S = 14.0
-# Window by window: long enough that its seams do not matter, short enough for the memory (64 kB a second).
-_STRETCH_S = 300.0
-_STRETCH_SEARCHED_S = 30.0
+# Pieces of 4 s (256 kB) that are decoded from the file, and heard, beside the work on what comes before them.
+_AHEAD = 15
 # On the CPU more windows at a time are hardly any faster. Each takes memory: over the loaded whisper-base (int8, a beam
 # of 5, 200 s of speech, two batches at once) 2 windows took 320 MB at most and 4 took 420 MB, some 2.4 times what the
 # decoder keeps of one for each; 400 MB is the limit.
@@ -60,14 +61,13 @@ def transcribe(
     written_in = "en" if options.task == "translate" else language
     progress.known(language=written_in)
     reading = _Reading(file, progress, max_audio_s)
-    pieces = heard(reading.blocks())
-    if options.vad_filter:
-        pieces = speech(pieces, options.voice)
     transcriber = Transcriber(model, options, language, progress)
     segments: list[Segment] = []
-    for segment in _segments(transcriber, pieces, within_memory(model, options, batch_size)):
-        progress.said(segment)
-        segments.append(segment)
+    with closing(read_ahead(heard(reading.blocks()), _AHEAD)) as pieces:
+        spoken = speech(pieces, options.voice) if options.vad_filter else pieces
+        for segment in _segments(transcriber, spoken, within_memory(model, options, batch_size)):
+            progress.said(segment)
+            segments.append(segment)
     progress.heard(reading.until_s)  # it may end with a silence that nobody decoded
     if transcriber.doubts:
         _log.debug("event=doubts %s", " ".join(f"{why}={count}" for why, count in transcriber.doubts.items()))
@@ -96,7 +96,7 @@ def detect_language(
         next(reading.blocks())  # a file without sound is refused all the same
         return DetectedLanguage("en", 1.0, reading.until_s)
     opening = first_speech(reading.blocks(), _WINDOW_S)
-    with model.checked_by(progress.check):
+    with model.checked_by(lambda _: progress.check()):
         _, _, likely = model.detect_language(audio=opening)
     code, probability = max(
         ((code, share) for code, share in likely if not among or code in among), key=lambda each: each[1]
@@ -113,11 +113,11 @@ def _refuse_what_it_lacks(model: Model, options: Options) -> None:
 
 def _segments(transcriber: Transcriber, pieces: Iterator[Piece], batch_size: int) -> Iterator[Segment]:
     if batch_size == 1:
-        return transcriber.sequential(stretches(pieces, _STRETCH_S, _STRETCH_SEARCHED_S))
+        return transcriber.sequential(pieces)
     windows = stretches(pieces, _BATCHED_S, _BATCHED_SEARCHED_S)
     first = list(islice(windows, 2))
     if len(first) < 2:
-        return transcriber.sequential(first)
+        return transcriber.sequential(chain.from_iterable(one.pieces for one in first))
     return transcriber.batched(chain(first, windows), batch_size)
 
 

@@ -134,24 +134,51 @@ def _merged(
     yield replace(joined.part(begin, end), first=first)
 
 
+class Held:
+    """Pieces of a recording in their order: those that were read and not dropped yet."""
+
+    def __init__(self, pieces: Iterable[Piece]) -> None:
+        self._unread = iter(pieces)
+        self._pieces: deque[Piece] = deque()
+        self._frames = 0
+
+    def read(self, frames: int) -> int:
+        """Read on until so many frames are held, and return how many are: fewer only at the recording's end."""
+        while self._frames < frames and (piece := next(self._unread, None)) is not None:
+            self._pieces.append(piece)
+            self._frames += piece.likely.size
+        return self._frames
+
+    def likely(self, first: int, last: int) -> NDArray[np.float32]:
+        """Return how likely a voice is in each of those frames."""
+        return np.concatenate([piece.likely for piece in self._pieces])[first:last]
+
+    def first(self, frames: int) -> Stretch:
+        """Return the first frames, and keep them."""
+        return Stretch(_taken(deque(self._pieces), frames))
+
+    def take(self, frames: int) -> Stretch:
+        """Return the first frames, and drop them."""
+        self._frames -= frames
+        return Stretch(_taken(self._pieces, frames))
+
+    def drop(self, frames: int) -> None:
+        """Drop the first frames."""
+        self._frames -= frames
+        deque(_taken(self._pieces, frames), maxlen=0)
+
+
 def stretches(pieces: Iterable[Piece], longest_s: float, searched_s: float) -> Iterator[Stretch]:
     """Join pieces to stretches of at most `longest_s`, each ending in a silence of its last `searched_s`.
 
     Every sample is in exactly one stretch. At most one stretch is in memory, beside what the caller keeps.
     """
     longest, searched = int(longest_s / FRAME_S), int(searched_s / FRAME_S)
-    held: deque[Piece] = deque()
-    size = 0
-    for piece in pieces:
-        held.append(piece)
-        size += piece.likely.size
-        while size > longest:
-            likely = np.concatenate([one.likely for one in held])[longest - searched : longest]
-            cut = longest - searched + best_cut(likely)
-            size -= cut
-            yield Stretch(_taken(held, cut))
-    if size:
-        yield Stretch(_taken(held, size))
+    held = Held(pieces)
+    while frames := held.read(longest + 1):
+        if frames > longest:
+            frames = longest - searched + best_cut(held.likely(longest - searched, longest))
+        yield held.take(frames)
 
 
 def _taken(held: deque[Piece], frames: int) -> Iterator[Piece]:
