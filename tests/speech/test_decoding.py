@@ -127,15 +127,38 @@ def test_text_that_looks_right_is_taken_as_it_is(scripted):
 LOOP = [(0.0, " He was not an" * 20, 8.0)]
 
 
-@pytest.mark.parametrize(
-    "script", [{"batched": LOOP}, {"logprob": -1.5}, {"no_speech": 0.9}, {"batched": []}]
-)
+@pytest.mark.parametrize("script", [{"logprob": -1.5}, {"no_speech": 0.9}, {"batched": []}])
 def test_text_that_looks_wrong_is_decoded_again_in_halves(scripted, script):
     model = scripted(**script)
     said = batched(model, window(voice_s=18.0))
     assert texts(said) == [" Alone.", " Alone."]
     assert len(model.stretches) == 2
     assert sum(model.stretches) == window().duration_s
+
+
+def test_text_that_loops_is_decoded_again_in_ever_smaller_parts(scripted):
+    model = scripted(batched=LOOP)
+    said = batched(model, window(voice_s=18.0))
+    assert texts(said) == [" Alone."] * len(model.stretches)
+    assert sum(model.stretches) == window().duration_s
+    assert 2.5 < max(model.stretches) < 10
+
+
+def test_part_of_a_loop_that_looks_right_is_taken_as_it_is(scripted):
+    """What somebody says over and over looks like a loop in all of it, and not in half of it."""
+    model = scripted()
+    whole = iter([model.tokens(LOOP)])
+    written = model.tokens([(0.0, " Eight of spades,", 4.0), (4.0, " four of clubs.", 15.0)])
+    model.tokens = lambda _: next(whole, written)
+    said = batched(model, window(voice_s=18.0))
+    assert texts(said) == [" Eight of spades,", " four of clubs."] * 2
+    assert (model.batches, model.stretches) == ([1, 1, 1], [])
+
+
+def test_half_of_a_loop_without_a_voice_is_not_decoded(scripted):
+    model = scripted(batched=LOOP)
+    batched(model, window(voice_s=6.0, duration_s=16.0))
+    assert model.batches == [1, 1]
 
 
 def test_what_is_short_is_decoded_again_in_one(scripted):
@@ -147,10 +170,10 @@ def test_what_is_short_is_decoded_again_in_one(scripted):
 @pytest.mark.parametrize(("prompt", "room"), [("", 224), ("Jane Austen. " * 100, 448 - 225)])
 def test_text_that_had_no_room_is_decoded_again(scripted, prompt, room):
     model = scripted()
-    for count, looks in ((room - 1, 0), (room, 2)):
+    for count, is_looked_at in ((room - 1, False), (room, True)):
         model.tokens = lambda _, count=count: [model.tokenizer.timestamp_begin, *range(1000, 999 + count)]
         batched(model, window(voice_s=18.0), prompt=prompt)
-        assert len(model.stretches) == looks
+        assert bool(model.stretches) is is_looked_at
 
 
 def test_speech_without_words_is_decoded_from_where_the_words_end(scripted):

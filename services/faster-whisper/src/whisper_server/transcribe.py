@@ -6,7 +6,7 @@ Window by window is the library's own way: where a window ends short of its audi
 was said goes on as the prompt. Several windows at a time (a batch) take the same work in fewer, larger steps: each
 weight is read once for all of them. There each window stands alone and ends in a silence (after a prompt that is not
 from right before it, whisper-tiny leaves out what sounds like the prompt); one whose text looks wrong is looked at
-again, window by window.
+again, in smaller parts or window by window.
 """
 
 from collections import Counter
@@ -26,6 +26,8 @@ from whisper_server.options import Options
 from whisper_server.voice import FRAME_S
 from whisper_server.windows import Held, Piece, Stretch
 
+# What loops at one cut seldom does at another; and what is said over and over is told from a loop in little of it.
+_SMALLER_HELPS = (Doubt.REPETITION, Doubt.CUT_SHORT)
 # A text that only came about above this one is no prompt for the next, as OpenAI's own code has it.
 _PROMPT_TEMPERATURE = 0.5
 # Window by window, so much is in memory at once, and is heard before the first window is decoded.
@@ -79,30 +81,40 @@ class Transcriber:
         calls = (partial(list[Chunk], self._decoder.at_once(group)) for group in groups)
         for chunks in in_order(calls, streams):
             for chunk in chunks:
-                cause = doubt(chunk.measures, chunk.spans, chunk.stretch)
-                if cause is None:
-                    yield from self._said(chunk.parts, chunk.stretch, [])
-                else:
-                    self.doubts[cause] += 1
-                    yield from self._again(chunk, cause)
+                yield from self._settled(chunk)
                 self._progress.heard(chunk.stretch.end_s)
 
-    def _again(self, chunk: Chunk, cause: Doubt) -> Iterator[Segment]:
-        """Decode window by window what is doubtful of a chunk.
+    def _settled(self, chunk: Chunk) -> Iterator[Segment]:
+        """Take a chunk's text as it is, or decode again what is doubtful of it."""
+        cause = doubt(chunk.measures, chunk.spans, chunk.stretch)
+        if cause is None:
+            yield from self._said(chunk.parts, chunk.stretch, [])
+            return
+        self.doubts[cause] += 1
+        if cause is Doubt.UNHEARD and (from_s := unheard_from(chunk.spans, chunk.stretch)):
+            yield from self._rest(chunk, from_s)
+            return
+        halves = chunk.stretch.halves()
+        if cause in _SMALLER_HELPS and len(halves) > 1:
+            for half in filter(Stretch.may_speak, halves):
+                for part in self._decoder.at_once((half,)):
+                    yield from self._settled(part)
+        else:
+            said = self._decoder.prompt()
+            for half in halves:
+                yield from self._again(half, said)
 
-        Of speech without words, that is what follows the words before it, as where the library seeks on. Else it is
-        all, cut in two: what loops at one cut seldom does at another.
-        """
+    def _rest(self, chunk: Chunk, from_s: float) -> Iterator[Segment]:
+        """Keep the words of a chunk until the first speech without any, and decode what follows, as the library seeks on."""
         said = self._decoder.prompt()
-        rest = chunk.stretch.halves()
-        from_s = unheard_from(chunk.spans, chunk.stretch) if cause is Doubt.UNHEARD else None
-        if from_s:
-            ends = zip(chunk.parts, chunk.spans, strict=True)
-            yield from self._said([part for part, (_, end_s) in ends if end_s <= from_s], chunk.stretch, said)
-            rest = (chunk.stretch.since(from_s, IMPRECISION_S),)
-        for stretch in rest:
-            parts = takewhile(self._is_needed_in(stretch), self._decoder.windows(stretch, said))
-            yield from self._said(parts, stretch, said)
+        ends = zip(chunk.parts, chunk.spans, strict=True)
+        yield from self._said([part for part, (_, end_s) in ends if end_s <= from_s], chunk.stretch, said)
+        yield from self._again(chunk.stretch.since(from_s, IMPRECISION_S), said)
+
+    def _again(self, stretch: Stretch, said: list[int]) -> Iterator[Segment]:
+        """Decode window by window, as long as there is speech without words."""
+        parts = takewhile(self._is_needed_in(stretch), self._decoder.windows(stretch, said))
+        yield from self._said(parts, stretch, said)
 
     def _is_needed_in(self, stretch: Stretch) -> Callable[[faster_whisper.transcribe.Segment], bool]:
         """Tell of parts whether there was speech without words when their window began: a decoder loops without."""
