@@ -29,6 +29,7 @@ def test_accuracy_compares_a_recording_with_copies_of_itself():
     rows = figures(accuracy.measure(3, ["austen-0880"], ["base"]))
     assert rows["base: all recordings"].limit == 5.0
     assert rows["base: 3 times austen-0880, against itself"].limit == 0.0
+    assert "base: 3 times the reader's sentences, against itself" in rows
 
 
 def test_clients_are_answered_or_refused_and_memory_is_watched():
