@@ -109,7 +109,7 @@ class Form:
         if value is None:
             return default
         try:
-            number = float(value.replace("_", "no number"))  # Python's own takes 1_0 for 10
+            number = float(value) if "_" not in value else float("nan")  # Python's own takes 1_0 for 10
         except ValueError:
             number = float("nan")
         if lowest <= number <= highest:
