@@ -1,11 +1,13 @@
 """Recordings to be made up, and the pipeline in this process, with what it tells of its progress."""
 
 import io
+import itertools
 import math
 import re
 import wave
 from pathlib import Path
 
+import av
 import jiwer
 import numpy as np
 from speech_common.job import Abandoned
@@ -78,6 +80,19 @@ def wav(samples, rate=RATE, channels=1):
         target.writeframes(np.asarray(samples).astype("<i2").tobytes())
     file.seek(0)
     return file
+
+
+def encoded(source, name, codec, *, rate=RATE, layout="mono"):
+    """A recording (a path, or a file) encoded anew."""
+    target = io.BytesIO()
+    with av.open(source) as recorded, av.open(target, "w", name) as container:
+        stream = container.add_stream(codec, rate=rate, layout=layout)
+        resampler = av.AudioResampler(stream.format, layout, rate, stream.frame_size)
+        for frame in itertools.chain(recorded.decode(audio=0), [None]):
+            for resampled in resampler.resample(frame):
+                container.mux(stream.encode(resampled))
+        container.mux(stream.encode(None))
+    return target.getvalue()
 
 
 def transcribed(model, file, progress=None, *, batch_size=0, max_audio_s=3600, **options):

@@ -13,6 +13,7 @@ from hearing import (
     EXAMPLES,
     RATE,
     Heard,
+    encoded,
     floats_of,
     pause,
     piece_of,
@@ -37,18 +38,6 @@ PAUSE_S = 25
 @pytest.fixture(scope="module")
 def model(tiny_model):
     return Model(str(tiny_model), device="cpu", compute_type="int8", cpu_threads=1)
-
-
-def encoded(name, codec, samples, *, rate=RATE, layout="mono"):
-    file = io.BytesIO()
-    with av.open(wav(samples)) as source, av.open(file, "w", name) as target:
-        stream = target.add_stream(codec, rate=rate, layout=layout)
-        resampler = av.AudioResampler(stream.format, layout, rate, stream.frame_size)
-        for frame in itertools.chain(source.decode(audio=0), [None]):
-            for resampled in resampler.resample(frame):
-                target.mux(stream.encode(resampled))
-        target.mux(stream.encode(None))
-    return file.getvalue()
 
 
 def decoded_s(file):
@@ -231,7 +220,7 @@ def test_sound_of_a_video_is_heard(model):
 @pytest.mark.parametrize("layout", ["mono", "stereo"])
 def test_mp3_tells_its_length_and_half_of_it_is_refused(rate, layout):
     samples = samples_of("two-speakers")
-    whole = encoded("mp3", "libmp3lame", samples, rate=rate, layout=layout)
+    whole = encoded(wav(samples), "mp3", "libmp3lame", rate=rate, layout=layout)
     assert announced_s(io.BytesIO(whole)) == pytest.approx(len(samples) / RATE, abs=0.2)
     assert decoded_s(whole) == pytest.approx(len(samples) / RATE, abs=0.2)
     with pytest.raises(TruncatedAudio):
@@ -239,13 +228,13 @@ def test_mp3_tells_its_length_and_half_of_it_is_refused(rate, layout):
 
 
 def test_recording_that_lacks_its_end_is_refused(model):
-    whole = encoded("mp3", "libmp3lame", samples_of("austen-0890"))
+    whole = encoded(wav(samples_of("austen-0890")), "mp3", "libmp3lame")
     with pytest.raises(TruncatedAudio):
         transcribed(model, io.BytesIO(whole[: len(whole) // 2]))
 
 
 def test_mp3_without_a_length_is_heard():
-    whole = encoded("mp3", "libmp3lame", samples_of("austen-0890"))
+    whole = encoded(wav(samples_of("austen-0890")), "mp3", "libmp3lame")
     bare = whole.replace(b"Info", b"\0\0\0\0").replace(b"Xing", b"\0\0\0\0")
     assert announced_s(io.BytesIO(bare)) is None
     assert decoded_s(bare) == pytest.approx(5.3, abs=0.2)

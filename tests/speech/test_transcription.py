@@ -1,33 +1,18 @@
 """What real recordings become, through the real openai SDK and as raw multipart."""
 
 import asyncio
-import io
-import itertools
-import re
 import wave
-from pathlib import Path
 
-import av
 import httpx
-import jiwer
 import pytest
+from hearing import EXAMPLES, encoded, word_error_rate
 from openai import OpenAI
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
+AUSTEN = str(EXAMPLES / "austen-0890.wav")
 SPOKEN = (EXAMPLES / "austen-0890.txt").read_text()
 
 # What tiny gets wrong in these sentences is a word at most; a wrong rate, channel or cut ruins most of them.
 MAX_WORD_ERROR_RATE = 0.15
-
-
-def word_error_rate(spoken: str, written: str) -> float:
-    """Compare as is usual: case, punctuation and hyphens do not count, nor does Mr. or Mister."""
-
-    def normal(text: str) -> str:
-        words = re.sub(r"[^a-z0-9' ]+", " ", text.lower()).split()
-        return " ".join({"mister": "mr"}.get(word, word) for word in words)
-
-    return jiwer.wer(normal(spoken), normal(written))
 
 
 @pytest.fixture(scope="session")
@@ -105,21 +90,10 @@ def test_recordings_sent_at_once_are_not_mixed(start_whisper):
         assert word_error_rate((EXAMPLES / f"{name}.txt").read_text(), written) <= 2 * MAX_WORD_ERROR_RATE
 
 
-def encoded(name, codec, rate, layout):
-    """Encode the recording anew at another rate."""
-    target = io.BytesIO()
-    with av.open(str(EXAMPLES / "austen-0890.wav")) as source, av.open(target, "w", name) as container:
-        stream = container.add_stream(codec, rate=rate, layout=layout)
-        resampler = av.AudioResampler(stream.format, layout, rate, stream.frame_size)
-        for frame in itertools.chain(source.decode(audio=0), [None]):
-            for resampled in resampler.resample(frame):
-                container.mux(stream.encode(resampled))
-        container.mux(stream.encode(None))
-    return target.getvalue()
-
-
 def test_joined_recordings_of_different_rates_and_channels_are_heard_to_the_end(whisper):
-    joined = encoded("mp3", "libmp3lame", 44100, "stereo") + encoded("mp3", "libmp3lame", 16000, "mono")
+    joined = encoded(AUSTEN, "mp3", "libmp3lame", rate=44100, layout="stereo") + encoded(
+        AUSTEN, "mp3", "libmp3lame", rate=16000, layout="mono"
+    )
     response = whisper.transcribe(files={"file": joined})
     assert response.status_code == 200
     assert response.json()["usage"]["seconds"] == pytest.approx(10.6, abs=0.4)
