@@ -188,7 +188,8 @@ def test_memory_does_not_grow_with_the_silence(model):
         finally:
             tracemalloc.stop()
 
-    assert peak_bytes(240) < 1.1 * peak_bytes(120)
+    # What is read ahead differs from run to run; all of the longer one would be 38 MB.
+    assert peak_bytes(600) < 2 * peak_bytes(120)
 
 
 def test_192_khz_in_8_channels_is_heard(model):

@@ -19,6 +19,7 @@ from faster_whisper.tokenizer import Tokenizer
 from faster_whisper.transcribe import get_compression_ratio, get_suppressed_tokens
 from numpy.typing import NDArray
 
+from whisper_server import memory
 from whisper_server.guard import Measures
 from whisper_server.model import Model
 from whisper_server.options import Options
@@ -109,6 +110,8 @@ class Decoder:
         model, tokenizer, options = self._model, self._tokenizer, self._options
         features = [model.feature_extractor(stretch.samples)[..., :-1] for stretch in group]
         frames = [one.shape[-1] for one in features]
+        if model.model.device == "cpu":
+            memory.give_back()  # the encoder takes most, and for a moment only
         encoded = self._encoded([pad_or_trim(one) for one in features])
         prompt = model.get_prompt(tokenizer, self.prompt(), hotwords=options.hotwords)
         results = model.model.generate(
