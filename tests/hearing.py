@@ -11,10 +11,10 @@ import av
 import jiwer
 import numpy as np
 from speech_common.job import Abandoned
+from speech_common.sound.voice import FRAME
+from speech_common.sound.windows import Piece, Stretch, heard
 from whisper_server import recording
 from whisper_server.options import Options
-from whisper_server.voice import FRAME
-from whisper_server.windows import Piece, Stretch, heard
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 RATE = 16000

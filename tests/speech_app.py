@@ -18,12 +18,13 @@ from speech_common.forms import STALLED_AFTER_S
 from speech_common.jobs import Jobs
 from speech_common.languages import LANGUAGE_NAMES, DetectedLanguage
 from speech_common.loads import LoadTally
+from speech_common.models.checkpoint import Facts
+from speech_common.models.registry import ModelInfo, ModelState
+from speech_common.server import Server
+from speech_common.settings import ServerSettings
 from speech_common.transcript import Segment, Transcript
 from waiting import LIMIT_S, block_until
 from whisper_server.api import create_app
-from whisper_server.checkpoint import Facts
-from whisper_server.registry import ModelInfo, ModelState
-from whisper_server.server import Server
 from whisper_server.settings import Settings
 
 PATH = "/v1/audio/transcriptions"
@@ -59,9 +60,9 @@ class Call:
         finally:
             self.has_ended.set()
 
-    def say(self, *texts: str) -> None:
+    def say(self, *texts: str, speaker: str | None = None) -> None:
         for text in texts:
-            self._steps.put(lambda progress, text=text: self._say(progress, text))
+            self._steps.put(lambda progress, text=text: self._say(progress, text, speaker))
 
     def known(self, **facts) -> None:
         self._steps.put(lambda progress: progress.known(**facts))
@@ -79,9 +80,9 @@ class Call:
     def end(self, language: str = "en") -> None:
         self._steps.put(lambda _: self._finish(language))
 
-    def _say(self, progress, text: str) -> None:
+    def _say(self, progress, text: str, speaker: str | None) -> None:
         number = len(self._said)
-        self._said.append(Segment(number, float(number), number + 1.0, text))
+        self._said.append(Segment(number, float(number), number + 1.0, text, speaker=speaker))
         progress.said(self._said[-1])
 
     def _finish(self, language: str) -> None:
@@ -139,11 +140,14 @@ class FakeRegistry:
 class Served:
     """A server on a port of its own. Leave the context to end it, and what it still does."""
 
+    settings: type[ServerSettings] = Settings
+    create_app = staticmethod(create_app)
+
     def __init__(
         self, engine: FakeEngine, stalled_after_s: float = STALLED_AFTER_S, **environment: str
     ) -> None:
         self.engine = engine
-        settings = Settings.from_environment(
+        settings = self.settings.from_environment(
             {"WHISPER_MODEL_NAME": "whisper-tiny", "SHUTDOWN_TIMEOUT": "0", **environment}
         )
         self.jobs = Jobs(
@@ -154,10 +158,10 @@ class Served:
             queue_setting="WHISPER_QUEUE",
         )
         self.registry = FakeRegistry()
-        self.app = create_app(
+        self.app = self.create_app(
             settings, self.registry, engine, self.jobs, LoadTally(), stalled_after_s=stalled_after_s
         )
-        self.server = Server(settings, self.app, self.jobs, 2048)
+        self.server = Server(self.app, self.jobs, backlog=2048, shutdown_s=settings.shutdown_s)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.address = self._listener.getsockname()
         self.url = "http://{}:{}".format(*self.address)

@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from whisper_server import models
-from whisper_server.catalogue import Catalogue
+from speech_common.models import loading
+from speech_common.models.catalogue import Catalogue
+from whisper_server.model import Model
 from whisper_server.settings import Settings
 
 
@@ -22,17 +23,17 @@ def main() -> None:
         {"WHISPER_MODEL": "tiny", "WHISPER_MODELS_DIR": sys.argv[1], "WHISPER_THREADS": "2"}
     )
     catalogue = Catalogue(settings)
-    catalogue.found_default(models.locate_default(settings))
+    catalogue.found_default(loading.locate_default(settings))
     noise = np.random.default_rng(0).normal(0, 0.1, 16_000).astype(np.float32)
 
     held = []  # as a traceback or a job may hold them
 
     def use(name: str) -> float:
-        model = models.load(catalogue.find(name), settings)
+        model = loading.load(catalogue.find(name), settings, Model)
         held.append(model)
         list(model.transcribe(noise, language="en", temperature=0, max_new_tokens=8)[0])
         loaded = resident_mb()
-        models.unload(model)
+        loading.unload(model)
         return loaded
 
     use("tiny")

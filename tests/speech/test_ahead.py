@@ -4,7 +4,7 @@ import threading
 from functools import partial
 
 import pytest
-from whisper_server.ahead import in_order, read_ahead
+from speech_common.ahead import in_order, read_ahead
 
 
 def test_results_come_in_the_order_of_the_calls():

@@ -13,10 +13,10 @@ import av
 import numpy as np
 import pytest
 from hearing import RATE, samples_of, wav
-from speech_common.audio import announced_s, decoded_blocks
 from speech_common.errors import AudioTooLong, TruncatedAudio, UnreadableAudio
-from speech_common.headers import announced_by_wav_s
-from speech_common.mp4 import overstates
+from speech_common.sound.audio import announced_s, decoded_blocks
+from speech_common.sound.headers import announced_by_wav_s
+from speech_common.sound.mp4 import overstates
 
 OPUS_RATE = 48_000
 FRAME = 960
@@ -143,7 +143,7 @@ def test_small_file_takes_little_memory_whatever_its_tables_say():
     struct.pack_into(">II", content, sizes + 8, 1, 20_000_000)
     struct.pack_into(">I", content, chunks + 16, 20_000_000)
     code = (
-        "import io, resource, sys; from speech_common import audio, errors\n"
+        "import io, resource, sys; from speech_common import errors; from speech_common.sound import audio\n"
         "def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "before = peak()\n"
         "try: audio.announced_s(io.BytesIO(sys.stdin.buffer.read()))\n"

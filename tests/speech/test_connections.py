@@ -5,8 +5,8 @@ import socket
 
 import pytest
 from speech_app import FakeEngine, Served, form_request, wav
+from speech_common.wire import HttpProtocol
 from waiting import LIMIT_S, block_until
-from whisper_server.wire import HttpProtocol
 
 UPGRADE = ("connection: Upgrade, HTTP2-Settings", "upgrade: h2c", "http2-settings: AAMAAABkAAQAAP__")
 

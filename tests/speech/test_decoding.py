@@ -12,11 +12,11 @@ from faster_whisper.feature_extractor import FeatureExtractor
 from faster_whisper.tokenizer import Tokenizer
 from faster_whisper.transcribe import Segment
 from hearing import RATE, Heard, piece_of, silence
+from speech_common.sound.voice import FRAME
+from speech_common.sound.windows import Stretch
 from whisper_server.model import Model
 from whisper_server.options import Options
 from whisper_server.transcribe import Transcriber
-from whisper_server.voice import FRAME
-from whisper_server.windows import Stretch
 
 PLAIN = [(0.0, " Eight of spades,", 4.0), (4.0, " four of clubs.", 8.0)]
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 from hearing import Heard
 from speech_common.errors import InvalidValue, ModelUnavailable, UnsupportedField
-from whisper_server.checkpoint import Facts
+from speech_common.models.checkpoint import Facts
 from whisper_server.engine import Engine
 from whisper_server.model import Model
 from whisper_server.options import Options

@@ -4,8 +4,9 @@ import pytest
 from speech_common.errors import FieldError, InvalidValue, RepeatedField, UnknownField, UnsupportedField
 from speech_common.formats import Granularity, ResponseFormat
 from speech_common.forms import Form
-from whisper_server.fields import detection_request, meeting_request, transcription_request
-from whisper_server.options import Options, VoiceDetection
+from speech_common.sound.detection import VoiceDetection
+from whisper_server.fields import meeting_request, transcription_request
+from whisper_server.options import Options
 
 
 def read(of_path="transcribe", **fields):
@@ -168,9 +169,3 @@ def test_meeting_applications_name_a_language_and_a_model_and_nothing_else():
     assert (request.model, request.options) == ("m", Options(language="en"))
     with pytest.raises(UnknownField, match="Accepted: file, language, model"):
         meeting_request(Form({"prompt": ["hello"]}, None))
-
-
-def test_language_is_asked_for_with_a_model_and_nothing_else():
-    assert detection_request(Form({"model": ["m"]}, None)).model == "m"
-    with pytest.raises(UnknownField, match="Accepted: file, model"):
-        detection_request(Form({"language": ["en"]}, None))

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 from hearing import piece_of, silence
+from speech_common.sound.voice import FRAME, FRAME_S
+from speech_common.sound.windows import Piece, Stretch
 from whisper_server.guard import Doubt, Measures, doubt, is_invented, unheard_from
-from whisper_server.voice import FRAME, FRAME_S
-from whisper_server.windows import Piece, Stretch
 
 FINE = Measures(avg_logprob=-0.2, compression_ratio=1.4, no_speech_prob=0.01)
 # 7 s of speech, a silence, and for those who speak again 7 s more.

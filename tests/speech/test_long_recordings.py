@@ -5,10 +5,11 @@ import tracemalloc
 import numpy as np
 import pytest
 from hearing import EXAMPLES, RATE, Heard, blocks, floats_of, silence, transcribed, wav, word_error_rate
+from speech_common.sound.detection import VoiceDetection
+from speech_common.sound.windows import heard, speech, stretches
 from whisper_server.model import Model
-from whisper_server.options import Options, VoiceDetection
+from whisper_server.options import Options
 from whisper_server.transcribe import Transcriber
-from whisper_server.windows import heard, speech, stretches
 
 COPIES = 4
 NAMES = ("austen-0870", "austen-0880", "austen-0890")

@@ -12,9 +12,10 @@ from fake_hub import FakeHub
 from hearing import samples_of, transcribed, wav
 from speech_common.environment import SettingError
 from speech_common.errors import ModelUnavailable, UnknownModel
-from whisper_server import models
-from whisper_server.catalogue import Catalogue
-from whisper_server.faults import ModelError, PassingFault
+from speech_common.models import loading
+from speech_common.models.catalogue import Catalogue
+from speech_common.models.faults import ModelError, PassingFault
+from whisper_server.model import Model
 from whisper_server.settings import Settings
 
 
@@ -38,7 +39,7 @@ def catalogue(models_dir):
 
 @pytest.fixture(autouse=True)
 def _log_level(caplog):
-    caplog.set_level(logging.INFO, "whisper")
+    caplog.set_level(logging.INFO, "speech.models")
 
 
 def listed(catalogue):
@@ -65,7 +66,7 @@ def test_directory_is_listed_when_it_is_dropped_in_and_gone_when_it_is_removed(
 @pytest.mark.parametrize("quantization", ["int8", "int16", "float16"])
 def test_weights_of_any_type_are_loaded_and_transcribe(catalogue, models_dir, tiny_model, quantization):
     converted(tiny_model, models_dir / "tuned", quantization)
-    model = models.load(catalogue.find("tuned"), settings(models_dir))
+    model = loading.load(catalogue.find("tuned"), settings(models_dir), Model)
     assert model.model.compute_type == "int8_float32"
     text = transcribed(model, wav(samples_of("austen-0880")), language="en", beam_size=1).text
     assert "young man" in text
@@ -280,7 +281,7 @@ def test_what_may_not_be_read_is_told_with_the_remedy(models_dir, tiny_model):
         if parent.stat().st_uid == os.getuid() and parent != parent.parent:
             parent.chmod(parent.stat().st_mode | 0o055)
     code = (
-        "import os, sys; from whisper_server.checkpoint import *; from pathlib import Path\n"
+        "import os, sys; from speech_common.models.checkpoint import *; from pathlib import Path\n"
         "directory = Path(sys.argv[1]); os.setuid(65534)\n"
         "try: inspect('tuned', directory, stamp_of(directory))\n"
         "except ModelError as exc: print(exc)"
@@ -321,7 +322,7 @@ def test_tokens_that_do_not_fit_are_found_at_the_load(models_dir, tiny_model, na
     tuned = linked(tiny_model, models_dir / "tuned")
     replaced(tuned, name, change((tiny_model / name).read_bytes().decode()))
     with pytest.raises(ModelError) as caught:
-        models.load(catalogue.find("tuned"), settings(models_dir))
+        loading.load(catalogue.find("tuned"), settings(models_dir), Model)
     assert told in str(caught.value)
 
 
@@ -331,7 +332,7 @@ def test_other_models_tokenizer_is_found_at_the_load(catalogue, models_dir, tiny
     with pytest.raises(
         ModelError, match=r"belongs to another model: <\|endoftext\|> is 50257 there and 50256"
     ):
-        models.load(catalogue.find("tuned"), settings(models_dir))
+        loading.load(catalogue.find("tuned"), settings(models_dir), Model)
 
 
 def test_weights_that_only_look_right_are_found_at_the_load_and_leave_the_list(
@@ -340,7 +341,7 @@ def test_weights_that_only_look_right_are_found_at_the_load_and_leave_the_list(
     replaced(linked(tiny_model, models_dir / "tuned"), "model.bin", weights_file())
     checkpoint = catalogue.find("tuned")
     with pytest.raises(ModelError, match=r"model\.bin cannot be loaded on cpu as int8") as caught:
-        models.load(checkpoint, settings(models_dir))
+        loading.load(checkpoint, settings(models_dir), Model)
     catalogue.reject(checkpoint, caught.value)
     assert listed(catalogue) == ["default"]
     replaced(models_dir / "tuned", "model.bin", (tiny_model / "model.bin").read_bytes())
@@ -353,7 +354,7 @@ def test_compute_type_that_the_cpu_cannot_do_is_told_with_those_it_can(
 ):
     linked(tiny_model, models_dir / "tuned")
     with pytest.raises(ModelError) as caught:
-        models.load(catalogue.find("tuned"), settings(models_dir, WHISPER_COMPUTE_TYPE=compute_type))
+        loading.load(catalogue.find("tuned"), settings(models_dir, WHISPER_COMPUTE_TYPE=compute_type), Model)
     assert (
         f"WHISPER_COMPUTE_TYPE={compute_type}: this cpu cannot do it. Accepted here: auto, default, float32, int8"
         in str(caught.value)
@@ -410,14 +411,14 @@ def test_directory_goes_before_the_hub_even_when_it_is_broken(catalogue, models_
 
 def test_default_is_found_among_the_models_before_the_hub(models_dir, tiny_model):
     linked(tiny_model, models_dir / "base")
-    found = models.locate_default(settings(models_dir, WHISPER_MODEL="base"))
+    found = loading.locate_default(settings(models_dir, WHISPER_MODEL="base"))
     assert found == models_dir / "base"
 
 
 def test_default_in_the_hubs_cache_is_used_without_the_hub(tiny_model, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HOME", str(tmp_path))
     lies = hub_cache(tmp_path, tiny_model, "tiny")
-    assert models.locate_default(Settings.from_environment({"WHISPER_MODEL": "tiny"})) == lies
+    assert loading.locate_default(Settings.from_environment({"WHISPER_MODEL": "tiny"})) == lies
 
 
 @pytest.mark.parametrize(
@@ -430,12 +431,12 @@ def test_default_in_the_hubs_cache_is_used_without_the_hub(tiny_model, tmp_path,
 )
 def test_default_that_cannot_be_is_told(model, told):
     with pytest.raises(ModelError, match=f"^WHISPER_MODEL={model}: {told}"):
-        models.locate_default(Settings.from_environment({"WHISPER_MODEL": model}))
+        loading.locate_default(Settings.from_environment({"WHISPER_MODEL": model}))
 
 
 def outcome_of(code, home, **environment):
     """Run code in a process of its own, for the hub's client reads its environment once; return what it prints."""
-    imports = "from whisper_server import hub, models; from whisper_server.settings import Settings\n"
+    imports = "from speech_common.models import hub, loading; from whisper_server.settings import Settings\n"
     clean = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
     done = subprocess.run(
         [sys.executable, "-c", imports + code],
@@ -451,8 +452,8 @@ def outcome_of(code, home, **environment):
 @pytest.mark.parametrize("environment", [{"HF_HUB_OFFLINE": "1"}, {"HF_ENDPOINT": "http://127.0.0.1:9"}])
 def test_default_that_is_not_here_fails_at_once_without_the_internet(tmp_path, environment):
     code = (
-        "try: models.locate_default(Settings.from_environment({'WHISPER_MODEL': 'large-v3'}))\n"
-        "except models.ModelError as exc: print(exc)"
+        "try: loading.locate_default(Settings.from_environment({'WHISPER_MODEL': 'large-v3'}))\n"
+        "except loading.ModelError as exc: print(exc)"
     )
     told = outcome_of(code, tmp_path, **environment)
     assert "WHISPER_MODEL=large-v3: Systran/faster-whisper-large-v3 could not be downloaded" in told
@@ -474,7 +475,7 @@ def test_model_is_downloaded_into_the_cache_or_told_what_the_hub_lacks(tmp_path)
         "for size in ('small', 'base', 'tiny'):\n"
         "    repository = hub.repository_of(size)\n"
         "    try: print(hub.download(repository) == hub.cached(repository), sorted(os.listdir(hub.cached(repository))))\n"
-        "    except models.ModelError as exc: print(exc)"
+        "    except loading.ModelError as exc: print(exc)"
     )
     with FakeHub(small=whole, base=part) as hub:
         told = outcome_of(code, tmp_path / "home", HF_ENDPOINT=hub.url).splitlines()
@@ -498,9 +499,9 @@ class Gpu:
             "get_supported_compute_types",
             lambda device: set(types) if device == "cuda" else possible(device),
         )
-        real, gpu = models.Model, self
+        gpu = self
 
-        class OnGpu(real):
+        class OnGpu(Model):
             def __init__(self, *args, device, compute_type, **kwargs):
                 gpu.loaded.append((device, compute_type))
                 self.claims = device
@@ -510,16 +511,16 @@ class Gpu:
                 if gpu.broken is not None:
                     raise gpu.broken
 
-        monkeypatch.setattr(models, "Model", OnGpu)
+        self.kind = OnGpu
 
 
 NO_CUBLAS = RuntimeError("Library libcublas.so.12 is not found or cannot be loaded")
 
 
-def load_tiny(models_dir, tiny_model, **variables):
+def load_tiny(models_dir, tiny_model, kind=Model, **variables):
     linked(tiny_model, models_dir / "tuned")
     made = settings(models_dir, **variables)
-    return models.load(Catalogue(made).find("tuned"), made)
+    return loading.load(Catalogue(made).find("tuned"), made, kind)
 
 
 @pytest.mark.parametrize(
@@ -527,13 +528,13 @@ def load_tiny(models_dir, tiny_model, **variables):
 )
 def test_gpu_that_works_is_used_with_what_it_can_do(models_dir, tiny_model, monkeypatch, types, computed):
     gpu = Gpu(monkeypatch, types)
-    load_tiny(models_dir, tiny_model)
+    load_tiny(models_dir, tiny_model, gpu.kind)
     assert gpu.loaded == [("cuda", computed)]
 
 
 def test_gpu_that_does_not_work_is_told_of_and_the_cpu_taken(models_dir, tiny_model, monkeypatch, caplog):
     gpu = Gpu(monkeypatch, broken=NO_CUBLAS)
-    load_tiny(models_dir, tiny_model)
+    load_tiny(models_dir, tiny_model, gpu.kind)
     assert gpu.loaded == [("cuda", "float16"), ("cpu", "int8")]
     (told,) = [record.getMessage() for record in caplog.records if "event=cuda_not_used" in record.message]
     assert "libcublas.so.12" in told
@@ -542,18 +543,17 @@ def test_gpu_that_does_not_work_is_told_of_and_the_cpu_taken(models_dir, tiny_mo
 def test_gpu_that_was_asked_for_and_does_not_work_fails_the_load_and_not_the_files(
     models_dir, tiny_model, monkeypatch
 ):
-    Gpu(monkeypatch, broken=NO_CUBLAS)
+    gpu = Gpu(monkeypatch, broken=NO_CUBLAS)
     with pytest.raises(PassingFault, match=r"WHISPER_DEVICE=cuda: Library libcublas\.so\.12"):
-        load_tiny(models_dir, tiny_model, WHISPER_DEVICE="cuda")
+        load_tiny(models_dir, tiny_model, gpu.kind, WHISPER_DEVICE="cuda")
 
 
-def test_want_of_memory_is_not_the_files_fault(models_dir, tiny_model, monkeypatch):
+def test_want_of_memory_is_not_the_files_fault(models_dir, tiny_model):
     def bad_alloc(*_, **__):
         raise MemoryError("std::bad_alloc")
 
-    monkeypatch.setattr(models, "Model", bad_alloc)
     with pytest.raises(PassingFault, match="bad_alloc"):
-        load_tiny(models_dir, tiny_model)
+        load_tiny(models_dir, tiny_model, bad_alloc)
 
 
 def test_languages_of_a_loaded_model_are_its_own(models_dir, tiny_model):

@@ -22,14 +22,15 @@ from hearing import (
     wav,
     word_error_rate,
 )
-from speech_common.audio import announced_s, decoded_blocks
 from speech_common.errors import AudioTooLong, InvalidValue, TruncatedAudio, UnreadableAudio, UnsupportedField
 from speech_common.job import Abandoned
-from whisper_server import recording
+from speech_common.models.batches import fitting_batch, within_memory
+from speech_common.sound.audio import announced_s, decoded_blocks
+from speech_common.sound.language import detect_language
+from speech_common.sound.windows import Stretch
 from whisper_server.model import Model
 from whisper_server.options import Options
 from whisper_server.transcribe import Transcriber
-from whisper_server.windows import Stretch
 
 NAME = "austen-0870"
 PAUSE_S = 25
@@ -251,7 +252,7 @@ def test_what_is_no_audio_is_refused(model, content):
     with pytest.raises(UnreadableAudio):
         transcribed(model, io.BytesIO(content))
     with pytest.raises(UnreadableAudio):
-        recording.detect_language(model, io.BytesIO(content), Heard(), max_audio_s=100)
+        detect_language(model, io.BytesIO(content), Heard(), max_audio_s=100)
 
 
 def test_what_the_model_is_not_made_for_is_refused(model, spoken):
@@ -266,7 +267,7 @@ def test_what_the_model_is_not_made_for_is_refused(model, spoken):
 
 
 def test_english_model_hears_english(model, spoken):
-    assert recording.detect_language(model, wav(spoken[0]), Heard(), max_audio_s=100)[:2] == ("en", 1.0)
+    assert detect_language(model, wav(spoken[0]), Heard(), max_audio_s=100)[:2] == ("en", 1.0)
 
 
 def test_base_model_hears_nearly_every_word(base_model):
@@ -292,7 +293,7 @@ def test_base_model_hears_nearly_every_word(base_model):
     ],
 )
 def test_as_many_windows_are_decoded_at_once_as_fit_the_memory(device, heard_mb, beams, windows):
-    assert recording.fitting_batch(device, int(heard_mb * 1e6), beams) == windows
+    assert fitting_batch(device, int(heard_mb * 1e6), beams) == windows
 
 
 @pytest.mark.parametrize(
@@ -311,7 +312,7 @@ def test_as_many_windows_are_decoded_at_once_as_fit_the_memory(device, heard_mb,
 )
 def test_client_gets_no_larger_batches_than_fit_the_memory(wanted, configured, windows):
     base = SimpleNamespace(model=SimpleNamespace(device="cpu"), heard_bytes=36_864_000)
-    assert recording.within_memory(base, Options(batch_size=wanted), configured) == windows
+    assert within_memory(base, 5, wanted, configured) == windows
 
 
 def test_file_that_says_it_is_too_long_is_refused_unheard(spoken):

@@ -15,10 +15,10 @@ import pytest
 from checkpoints import hub_cache, linked, replaced, weights_file
 from speech_common.errors import ModelLoading, ModelUnavailable, UnknownModel
 from speech_common.job import Abandoned
+from speech_common.models.downloads import Downloads
+from speech_common.models.faults import ModelError, PassingFault
+from speech_common.models.registry import ModelState, Registry
 from waiting import LIMIT_S, block_until
-from whisper_server.downloads import Downloads
-from whisper_server.faults import ModelError, PassingFault
-from whisper_server.registry import ModelState, Registry
 from whisper_server.settings import Settings
 
 
@@ -35,7 +35,7 @@ class Memory:
         self.failing = {}
         self.lock = threading.Lock()
 
-    def load(self, checkpoint, _):
+    def load(self, checkpoint):
         name = checkpoint.name
         with self.lock:
             self.history.append(f"+{name}")

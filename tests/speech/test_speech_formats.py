@@ -98,6 +98,9 @@ def test_only_json_is_called_json():
         ResponseFormat.TEXT: "text/plain; charset=utf-8",
         ResponseFormat.SRT: "text/plain; charset=utf-8",
         ResponseFormat.VTT: "text/vtt; charset=utf-8",
+        ResponseFormat.DIARIZED_JSON: "application/json",
+        ResponseFormat.WHISPERX_JSON: "application/json",
+        ResponseFormat.TSV: "text/tab-separated-values; charset=utf-8",
     }
 
 

@@ -317,7 +317,7 @@ def test_silence_is_filled_with_pings():
 
 def test_waiting_in_the_queue_is_filled_with_pings_too(served, engine, monkeypatch):
     monkeypatch.setattr("speech_common.intake.until_begun", lambda job: until_begun(job, 0.001))
-    monkeypatch.setattr("speech_common.intake.events", lambda job: events(job, 0.001))
+    monkeypatch.setattr("speech_common.intake.told", lambda job: events(job, 0.001))
     with Listener(served) as first:
         call = engine.call()
         with Listener(served) as listener:
@@ -334,7 +334,7 @@ def test_waiting_in_the_queue_is_filled_with_pings_too(served, engine, monkeypat
 
 def test_stream_that_pings_tells_its_failure_as_an_event(served, engine, monkeypatch):
     monkeypatch.setattr("speech_common.intake.until_begun", lambda job: until_begun(job, 0.001))
-    monkeypatch.setattr("speech_common.intake.events", lambda job: events(job, 0.001))
+    monkeypatch.setattr("speech_common.intake.told", lambda job: events(job, 0.001))
     with Listener(served) as listener:
         assert listener.next() == ": ping"
         engine.call().fail(UnreadableAudio("it is a picture"))

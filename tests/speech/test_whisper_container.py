@@ -51,7 +51,8 @@ def test_compose_file_publishes_on_loopback_only_and_leaves_starting_to_autostar
 
 
 def test_compose_file_passes_on_only_settings_that_the_server_reads(compose_service):
-    documented = (SERVICE / "src" / "whisper_server" / "settings.py").read_text()
+    shared = SERVICE.parent / "common" / "src" / "speech_common" / "settings.py"
+    documented = (SERVICE / "src" / "whisper_server" / "settings.py").read_text() + shared.read_text()
     own = {name for name in compose_service["environment"] if not name.startswith("HF_")}
     assert {name for name in own if f'"{name}"' not in documented} == set()
 

@@ -5,9 +5,9 @@ import tracemalloc
 import numpy as np
 import pytest
 from hearing import RATE, blocks, floats_of, piece_of, silence, stretch_of
-from whisper_server.options import VoiceDetection
-from whisper_server.voice import FRAME, FRAME_S, Detector, any_voice
-from whisper_server.windows import Piece, Stretch, best_cut, first_speech, heard, speech, stretches
+from speech_common.sound.detection import VoiceDetection
+from speech_common.sound.voice import FRAME, FRAME_S, Detector, any_voice
+from speech_common.sound.windows import Piece, Stretch, best_cut, first_speech, heard, speech, stretches
 
 
 @pytest.fixture(scope="module")

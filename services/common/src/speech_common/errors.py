@@ -229,6 +229,17 @@ class ModelUnavailable(SpeechError):
         return f"The model could not be loaded: {self.reason}"
 
 
+class DiarizationUnavailable(SpeechError):
+    """Speakers cannot be told apart, and will not be until somebody has done what `reason` says."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"Speakers cannot be told apart: {self.reason}"
+
+
 class QueueFull(SpeechError):
     """As many recordings wait, or are being received, as may wait. `setting` is what limits them, where it has a name."""
 

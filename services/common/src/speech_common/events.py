@@ -6,13 +6,13 @@ they are the transcript's text: white space goes out with the word that follows 
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import suppress
 
-from speech_common.formats import ResponseFormat, render
+from speech_common.formats import ResponseFormat, SpeakerNames, diarized_segment, render
 from speech_common.job import Job
 from speech_common.replies import body_for
-from speech_common.transcript import Transcript
+from speech_common.transcript import Segment, Transcript
 
 PING_EVERY_S = 15.0
 """How long nothing goes over the wire: proxies and load balancers cut what is silent for 30 s and more."""
@@ -33,15 +33,20 @@ async def until_begun(job: Job, within_s: float = PING_EVERY_S) -> None:
         raise job.error.with_traceback(None)
 
 
-async def events(job: Job, ping_every_s: float = PING_EVERY_S) -> AsyncGenerator[bytes, None]:
-    """Tell what the job says, from its first word, until it ends. May be followed by many, at any time."""
-    unsaid = Unsaid()
+async def events(
+    job: Job, ping_every_s: float = PING_EVERY_S, *, is_diarized: bool = False
+) -> AsyncGenerator[bytes, None]:
+    """Tell what the job says, from its first word, until it ends. May be followed by many, at any time.
+
+    `is_diarized` tells segments with their speakers too, and the deltas are the text of diarized_json.
+    """
+    teller = _Diarized() if is_diarized else _Plain()
     told = 0
     while True:
         while told < len(job.segments):
             told += 1
-            if delta := unsaid.next(job.segments[told - 1].text):
-                yield _event({"type": "transcript.text.delta", "delta": delta})
+            for event in teller.told(job.segments[told - 1]):
+                yield _event(event)
         if job.has_ended:
             break
         try:
@@ -50,7 +55,7 @@ async def events(job: Job, ping_every_s: float = PING_EVERY_S) -> AsyncGenerator
         except TimeoutError:
             yield _PING
     if job.transcript is not None:
-        yield _event({"type": "transcript.text.done", **_body(job.transcript)})
+        yield _event({"type": "transcript.text.done", **_body(job.transcript, is_diarized=is_diarized)})
         yield _DONE
     elif job.error is not None:
         yield _event(body_for(job.error))
@@ -62,6 +67,10 @@ class Unsaid:
     def __init__(self) -> None:
         self._space = ""
         self._has_begun = False
+
+    def begin_line(self) -> None:
+        """Put what follows on a line of its own."""
+        self._space = "\n"
 
     def next(self, text: str) -> str:
         """Return what can go out now that `text` follows: no space at the very beginning, none at the end."""
@@ -77,10 +86,41 @@ class Unsaid:
         return delta
 
 
-def _body(transcript: Transcript) -> dict[str, object]:
+class _Plain:
+    """Segments as deltas of the text."""
+
+    def __init__(self) -> None:
+        self._unsaid = Unsaid()
+
+    def told(self, segment: Segment) -> Iterator[dict[str, object]]:
+        if delta := self._unsaid.next(segment.text):
+            yield {"type": "transcript.text.delta", "delta": delta}
+
+
+class _Diarized:
+    """Segments as deltas of the text that names speakers, and with their own event each."""
+
+    def __init__(self) -> None:
+        self._unsaid = Unsaid()
+        self._names = SpeakerNames()
+        self._speaker: str | None = None
+
+    def told(self, segment: Segment) -> Iterator[dict[str, object]]:
+        speaker, text = self._names[segment.speaker], segment.text
+        if speaker != self._speaker:
+            self._speaker = speaker
+            self._unsaid.begin_line()
+            text = f"{speaker}: {text.lstrip()}"
+        if delta := self._unsaid.next(text):
+            yield {"type": "transcript.text.delta", "delta": delta}
+        yield diarized_segment(segment, speaker)
+
+
+def _body(transcript: Transcript, *, is_diarized: bool) -> dict[str, object]:
     """Return `text` and `usage`, as the answer that is not streamed has them."""
-    body: dict[str, object] = json.loads(render(transcript, ResponseFormat.JSON).body)
-    return body
+    response_format = ResponseFormat.DIARIZED_JSON if is_diarized else ResponseFormat.JSON
+    body: dict[str, object] = json.loads(render(transcript, response_format).body)
+    return {name: body[name] for name in ("text", "usage")}
 
 
 def _event(data: dict[str, object]) -> bytes:

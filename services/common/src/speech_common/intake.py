@@ -21,14 +21,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from speech_common.access import note
-from speech_common.audio import announced_s
-from speech_common.events import events, until_begun
+from speech_common.events import until_begun
 from speech_common.forms import STALLED_AFTER_S, Form, read_form
-from speech_common.job_routes import Wanted, accepted, result_of
+from speech_common.job_routes import Wanted, accepted, result_of, told
 from speech_common.jobs import Job, Jobs, Progress
 from speech_common.keys import owner_of
 from speech_common.prefer import RespondAsync, respond_async
 from speech_common.presence import EventStream, in_thread, while_connected
+from speech_common.sound.audio import announced_s
 from speech_common.transcript import Transcript
 
 
@@ -124,7 +124,7 @@ class Intake:
         except BaseException:
             self._leave(request, job)
             raise
-        return EventStream(events(job), partial(self._leave, request, job))
+        return EventStream(told(job), partial(self._leave, request, job))
 
     async def _answer_later(self, request: Request, job: Job, preference: RespondAsync) -> Response:
         note(request.scope, job=job.log_id)

@@ -4,7 +4,7 @@ Owns the paths and the JSON of a job. Knows the framework, jobs, formats and the
 """
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Any, NamedTuple
 
@@ -76,8 +76,8 @@ async def result_of(job: Job, response_format: ResponseFormat | None = None) -> 
     return Response(body, headers={"content-type": content_type, **NO_STORE})
 
 
-def install_job_routes(app: FastAPI, jobs: Jobs) -> None:
-    """Add the routes."""
+def install_job_routes(app: FastAPI, jobs: Jobs, formats: Sequence[ResponseFormat]) -> None:
+    """Add the routes. `formats` are those a result can be fetched in."""
 
     def job_of(request: Request) -> Job:
         return jobs.get(request.path_params["job_id"], owner_of(request.scope))
@@ -90,7 +90,7 @@ def install_job_routes(app: FastAPI, jobs: Jobs) -> None:
 
     async def result(request: Request) -> Response:
         job = job_of(request)
-        response_format = _format_in_query(request)
+        response_format = _format_in_query(request, formats)
         job.is_fetched |= job.error is not None  # which `look` tells too, as often as it is asked
         response = await result_of(job, response_format)
         return Stream(_fetched_by(request, job, _cut(bytes(response.body))), headers=response.headers)
@@ -98,7 +98,7 @@ def install_job_routes(app: FastAPI, jobs: Jobs) -> None:
     async def follow(request: Request) -> Response:
         job = job_of(request)
         await while_connected(request, until_begun(job, 0))
-        return EventStream(_fetched_by(request, job, events(job)))
+        return EventStream(_fetched_by(request, job, told(job)))
 
     async def end(request: Request) -> Response:
         job = job_of(request)
@@ -127,9 +127,14 @@ def install_job_routes(app: FastAPI, jobs: Jobs) -> None:
             tags=["jobs"],
             response_model=None,
             operation_id=f"{endpoint.__name__}_job",
-            openapi_extra=_SCHEMA_OF_RESULT if endpoint is result else _SCHEMA,
+            openapi_extra=_schema_of_result(formats) if endpoint is result else _SCHEMA,
         )
     add_look(app, "/health/busy", busy, "Whether stopping the service now would lose work or results")
+
+
+def told(job: Job) -> AsyncGenerator[bytes, None]:
+    """Tell what a job says as server-sent events, in the kind that was asked for."""
+    return events(job, is_diarized=_wanted(job).response_format is ResponseFormat.DIARIZED_JSON)
 
 
 def _wanted(job: Job) -> Wanted:
@@ -137,15 +142,14 @@ def _wanted(job: Job) -> Wanted:
     return job.request
 
 
-def _format_in_query(request: Request) -> ResponseFormat | None:
+def _format_in_query(request: Request, formats: Sequence[ResponseFormat]) -> ResponseFormat | None:
     for name in request.query_params:
         if name != "response_format":
             raise UnknownField(name, ["response_format"])
     value = request.query_params.get("response_format")
-    try:
-        return ResponseFormat(value) if value else None
-    except ValueError:
-        raise InvalidValue("response_format", str(value), ", ".join(ResponseFormat)) from None
+    if value and value not in formats:
+        raise InvalidValue("response_format", value, ", ".join(formats))
+    return ResponseFormat(value) if value else None
 
 
 async def _fetched_by(
@@ -168,14 +172,13 @@ async def _cut(body: bytes) -> AsyncGenerator[bytes, None]:
 
 _JOB_ID = {"name": "job_id", "in": "path", "required": True, "schema": {"type": "string"}}
 _SCHEMA: dict[str, Any] = {"parameters": [_JOB_ID]}
-_SCHEMA_OF_RESULT: dict[str, Any] = {
-    "parameters": [
-        _JOB_ID,
-        {
-            "name": "response_format",
-            "in": "query",
-            "description": "Left out: the format asked for with the recording",
-            "schema": {"type": "string", "enum": list(ResponseFormat)},
-        },
-    ]
-}
+
+
+def _schema_of_result(formats: Sequence[ResponseFormat]) -> dict[str, Any]:
+    wanted = {
+        "name": "response_format",
+        "in": "query",
+        "description": "Left out: the format asked for with the recording",
+        "schema": {"type": "string", "enum": list(formats)},
+    }
+    return {"parameters": [_JOB_ID, wanted]}

@@ -16,18 +16,13 @@ from speech_common.transcript import Transcript
 _SCHEMA: dict[str, Any] = {"requestBody": form({"language": LANGUAGE, "model": MODEL})}
 
 
-def install_meeting_routes(
-    app: FastAPI, transcribe: Callable[[Request], Awaitable[Transcript]], model: Callable[[], str]
-) -> None:
-    """Add the routes. `transcribe` reads the request's form and raises SpeechError; `model` names the default one."""
+def install_meeting_route(app: FastAPI, transcribe: Callable[[Request], Awaitable[Transcript]]) -> None:
+    """Add `POST /transcribe`. `transcribe` reads the request's form, and raises SpeechError."""
 
     async def meeting(request: Request) -> JSONResponse:
         transcript = await transcribe(request)
         # In a thread: hours of segments take a second, and the others would wait.
         return await asyncio.to_thread(lambda: JSONResponse(meeting_body(transcript), headers=NO_STORE))
-
-    async def health() -> JSONResponse:
-        return JSONResponse({"status": "ok", "model": model()})
 
     app.add_api_route(
         "/transcribe",
@@ -39,4 +34,12 @@ def install_meeting_routes(
         openapi_extra=_SCHEMA,
         operation_id="meeting",
     )
+
+
+def install_meeting_health(app: FastAPI, model: Callable[[], str]) -> None:
+    """Add `GET /health`. `model` names the default one."""
+
+    async def health() -> JSONResponse:
+        return JSONResponse({"status": "ok", "model": model()})
+
     add_look(app, "/health", health, "200 as soon as the process answers, with the default model's name")

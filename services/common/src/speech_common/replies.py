@@ -54,6 +54,7 @@ REPLIES: dict[type[errors.SpeechError], Reply] = {
     errors.JobUnfinished: Reply(409, _INVALID, "job_unfinished"),
     errors.JobCancelled: Reply(410, _INVALID, "job_cancelled"),
     errors.RequestStalled: Reply(408, _INVALID, "request_timeout"),
+    errors.DiarizationUnavailable: Reply(424, _INVALID, "diarization_unavailable"),
     errors.BodyTooLarge: Reply(413, _INVALID, "body_too_large"),
     errors.WorkCrashed: Reply(500, _SERVER, "internal_error"),
     errors.QueueFull: Reply(503, _SERVER, "queue_full"),

@@ -23,3 +23,12 @@ def form(fields: Mapping[str, dict[str, object]]) -> dict[str, Any]:
     encoding = {name: {"explode": True} for name in fields if name.endswith("[]")}
     content = {"multipart/form-data": {"schema": schema, "encoding": encoding}}
     return {"required": True, "content": content}
+
+
+ANSWERED_LATER = {
+    "name": "Prefer",
+    "in": "header",
+    "description": "`respond-async` answers 202 and the path of a job; with `wait=n` only after n seconds",
+    "schema": {"type": "string"},
+}
+"""The header of a request that does not wait for its answer."""

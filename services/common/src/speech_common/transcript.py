@@ -5,12 +5,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """One spoken word. `word` may carry the leading space of its tokens."""
+    """One spoken word. `word` may carry the leading space of its tokens. `speaker` None is nobody in particular."""
 
     word: str
     start: float
     end: float
     probability: float = 1.0
+    speaker: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,16 +32,21 @@ class Segment:
     compression_ratio: float = 0.0
     no_speech_prob: float = 0.0
     words: tuple[Word, ...] = ()
+    speaker: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Transcript:
-    """What was said. `language` is the ISO 639-1 code of `text`, `task` is `transcribe` or `translate`."""
+    """What was said. `language` is the ISO 639-1 code of `text`, `task` is `transcribe` or `translate`.
+
+    `alignment` is the model that the words were laid on the audio with, None where there was none.
+    """
 
     task: str
     language: str
     duration_s: float
     segments: tuple[Segment, ...]
+    alignment: str | None = None
 
     @property
     def text(self) -> str:

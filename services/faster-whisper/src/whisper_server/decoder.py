@@ -18,16 +18,17 @@ from faster_whisper.audio import pad_or_trim
 from faster_whisper.tokenizer import Tokenizer
 from faster_whisper.transcribe import get_compression_ratio, get_suppressed_tokens
 from numpy.typing import NDArray
+from speech_common.models import memory
+from speech_common.sound.windows import Stretch
 
-from whisper_server import memory
 from whisper_server.guard import Measures
 from whisper_server.model import Model
 from whisper_server.options import Options
-from whisper_server.windows import Stretch
 
 # Where no temperature is asked for, a decode that looks wrong is tried again hotter, as OpenAI's own code does.
 _FALLBACK_TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
-_SAMPLES_OF = 5
+SAMPLES_OF = 5
+"""How many texts are drawn where a temperature is asked for; the likeliest of them is taken."""
 _FIRST_TIME_STAMP_WITHIN_S = 1.0
 _PREPENDED, _APPENDED = "\"'“¿([{-", "\"'.。,，!！?？:：”)]}、"
 
@@ -197,7 +198,7 @@ def _search(options: Options) -> dict[str, object]:
     if options.temperature:
         return {
             "beam_size": 1,
-            "num_hypotheses": _SAMPLES_OF,
+            "num_hypotheses": SAMPLES_OF,
             "sampling_topk": 0,
             "sampling_temperature": options.temperature,
         }

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
-
-from whisper_server.voice import FRAME_S
-from whisper_server.windows import Stretch
+from speech_common.sound.voice import FRAME_S
+from speech_common.sound.windows import Stretch
 
 # As OpenAI's own code has them.
 _REPETITIVE = 2.4

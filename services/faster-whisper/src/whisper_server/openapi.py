@@ -2,8 +2,10 @@
 
 from typing import Any
 
-from speech_common.formats import Granularity, ResponseFormat
-from speech_common.schemas import LANGUAGE, MODEL, field, form
+from speech_common.formats import Granularity
+from speech_common.schemas import ANSWERED_LATER, LANGUAGE, MODEL, field, form
+
+from whisper_server.fields import FORMATS
 
 _WORDS = {"items": {"type": "string"}}
 TRANSCRIPTION_FORM: dict[str, Any] = {
@@ -12,7 +14,7 @@ TRANSCRIPTION_FORM: dict[str, Any] = {
             "model": MODEL,
             "language": LANGUAGE,
             "prompt": field("string", "Text before the recording, to set style and spelling"),
-            "response_format": field("string", "", enum=list(ResponseFormat), default="json"),
+            "response_format": field("string", "", enum=list(FORMATS), default="json"),
             "stream": field(
                 "boolean", "Send the text as it is decoded, as server-sent events", default=False
             ),
@@ -40,12 +42,5 @@ TRANSCRIPTION_FORM: dict[str, Any] = {
             "task": field("string", "", enum=["transcribe", "translate"]),
         }
     ),
-    "parameters": [
-        {
-            "name": "Prefer",
-            "in": "header",
-            "description": "`respond-async` answers 202 and the path of a job; with `wait=n` only after n seconds",
-            "schema": {"type": "string"},
-        }
-    ],
+    "parameters": [ANSWERED_LATER],
 }

@@ -12,19 +12,20 @@ again, in smaller parts or window by window.
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator
 from functools import partial
-from itertools import islice, takewhile
+from itertools import takewhile
 
 import faster_whisper.transcribe
+from speech_common.ahead import in_order
 from speech_common.job import Progress
+from speech_common.models.batches import groups
+from speech_common.sound.voice import FRAME_S
+from speech_common.sound.windows import Held, Piece, Stretch
 from speech_common.transcript import Segment, Word
 
-from whisper_server.ahead import in_order
 from whisper_server.decoder import BeginsLater, Chunk, Decoder
 from whisper_server.guard import IMPRECISION_S, Doubt, Measures, doubt, is_invented, unheard_from
 from whisper_server.model import Model
 from whisper_server.options import Options
-from whisper_server.voice import FRAME_S
-from whisper_server.windows import Held, Piece, Stretch
 
 # What loops at one cut seldom does at another; and what is said over and over is told from a loop in little of it.
 _SMALLER_HELPS = (Doubt.REPETITION, Doubt.CUT_SHORT)
@@ -77,8 +78,8 @@ class Transcriber:
     def batched(self, stretches: Iterable[Stretch], size: int) -> Iterator[Segment]:
         """Decode stretches of at most 30 s each, up to `size` at a time; those without any voice are left out."""
         streams = self._model.streams
-        groups = _groups(self._with_a_voice(stretches), max(1, size // streams))
-        calls = (partial(list[Chunk], self._decoder.at_once(group)) for group in groups)
+        batches = groups(self._with_a_voice(stretches), max(1, size // streams))
+        calls = (partial(list[Chunk], self._decoder.at_once(group)) for group in batches)
         for chunks in in_order(calls, streams):
             for chunk in chunks:
                 yield from self._settled(chunk)
@@ -184,11 +185,3 @@ class Transcriber:
         start_s = max(start_s, self._said_until_s)
         self._said_until_s = max(end_s, start_s)
         return round(start_s, 3), round(self._said_until_s, 3)
-
-
-def _groups(stretches: Iterator[Stretch], most: int) -> Iterator[tuple[Stretch, ...]]:
-    """Yield one, then two, then four together, up to `most`: what the first says is not to wait for all of them."""
-    count = 1
-    while group := tuple(islice(stretches, count)):
-        yield group
-        count = min(2 * count, most)

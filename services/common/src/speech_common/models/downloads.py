@@ -10,9 +10,9 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
 
-from whisper_server.faults import ModelError
+from speech_common.models.faults import ModelError
 
-_log = logging.getLogger("whisper")
+_log = logging.getLogger("speech.models")
 
 
 class Downloads:

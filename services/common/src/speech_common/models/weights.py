@@ -10,7 +10,7 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
-from whisper_server.faults import CONVERT, ModelError
+from speech_common.models.faults import CONVERT, ModelError
 
 _CHUNK_BYTES = 4096
 _MOST_VARIABLES = 100_000

@@ -14,20 +14,21 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from speech_common.errors import ModelLoading, ModelUnavailable, UnknownModel
+from speech_common.models import hub, loading
+from speech_common.models.catalogue import Catalogue
+from speech_common.models.checkpoint import Checkpoint, Facts
+from speech_common.models.downloads import Downloads
+from speech_common.models.faults import ModelError, PassingFault
+from speech_common.models.served import Served
+from speech_common.models.slots import Check, Slots, result_of
+from speech_common.settings import ServerSettings
 
-from whisper_server import hub, models
-from whisper_server.catalogue import Catalogue
-from whisper_server.checkpoint import Checkpoint, Facts
-from whisper_server.downloads import Downloads
-from whisper_server.faults import ModelError, PassingFault
-from whisper_server.model import Model
-from whisper_server.settings import Settings
-from whisper_server.slots import Check, Slots, result_of
-
-_log = logging.getLogger("whisper")
+_log = logging.getLogger("speech.models")
 _RETRY_AFTER_S = 5
+M = TypeVar("M", bound=Served)
 
 OnLoad = Callable[[str, float, bool], None]
 
@@ -54,23 +55,21 @@ class ModelInfo:
     is_loaded: bool
 
 
-class Registry:
+class Registry(Generic[M]):
     """The models of one server. Every method may be called from any thread."""
 
     def __init__(
         self,
-        settings: Settings,
-        load: Callable[[Checkpoint, Settings], Model] = models.load,
-        unload: Callable[[Model], None] = models.unload,
+        settings: ServerSettings,
+        load: Callable[[Checkpoint], M],
+        unload: Callable[[M], None] = loading.unload,
         fetch: Callable[[str], Path] = hub.download,
     ) -> None:
         self.on_load: list[OnLoad] = []
         """Called after each load with the model's name, the seconds it took, and whether it ended well."""
         self._settings = settings
         self._catalogue = Catalogue(settings)
-        self._slots = Slots(
-            settings.models_loaded, lambda found: load(found, settings), unload, self._report_load
-        )
+        self._slots = Slots(settings.models_loaded, load, unload, self._report_load)
         self._fetch = fetch
         self._downloads = Downloads(hub.cached, fetch)
         self._default: Future[None] = Future()
@@ -148,7 +147,7 @@ class Registry:
             raise ModelUnavailable(f"{name}: {exc}") from exc
 
     @contextmanager
-    def lease(self, name: str, check: Check = None) -> Iterator[Model]:
+    def lease(self, name: str, check: Check = None) -> Iterator[M]:
         """Use a model, by what `resolve` returned. Nobody unloads it until the context ends.
 
         Blocks until it is loaded; for the default's first load, and for any download, at most `load_wait_s`. `check` is
@@ -174,7 +173,9 @@ class Registry:
         failure: ModelError | None = None
         try:
             try:
-                checkpoint = self._catalogue.found_default(models.locate_default(self._settings, self._fetch))
+                checkpoint = self._catalogue.found_default(
+                    loading.locate_default(self._settings, self._fetch)
+                )
             except ModelError as exc:
                 _log.error("event=model_failed model=%s cause=%r", name, str(exc))
                 raise

@@ -6,11 +6,10 @@ Knows uvicorn and the jobs.
 import socket
 
 import uvicorn
-from speech_common.jobs import Jobs
 from starlette.types import ASGIApp
 
-from whisper_server.settings import Settings
-from whisper_server.wire import HttpProtocol
+from speech_common.jobs import Jobs
+from speech_common.wire import HttpProtocol
 
 # Longer than a gateway keeps idle connections to reuse them: closing first would break its next request.
 _KEEP_ALIVE_S = 75
@@ -28,7 +27,7 @@ _TCP_KEEP_ALIVE = (
 class Server(uvicorn.Server):
     """Uvicorn's, for one application and its jobs. After SIGTERM it ends in at most `shutdown_s` and 2 s."""
 
-    def __init__(self, settings: Settings, app: ASGIApp, jobs: Jobs, backlog: int) -> None:
+    def __init__(self, app: ASGIApp, jobs: Jobs, *, backlog: int, shutdown_s: float) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
@@ -44,7 +43,7 @@ class Server(uvicorn.Server):
             )
         )
         self._jobs = jobs
-        self._shutdown_s = settings.shutdown_s
+        self._shutdown_s = shutdown_s
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to accept; on Linux the connections of a socket have its options."""

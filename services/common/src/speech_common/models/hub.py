@@ -11,8 +11,8 @@ from pathlib import Path
 # A private table, but the only one there is; the sizes are not all in one owner's hands.
 from faster_whisper.utils import _MODELS as _REPOSITORIES
 
-from whisper_server.checkpoint import missing_files
-from whisper_server.faults import ModelError
+from speech_common.models.checkpoint import missing_files
+from speech_common.models.faults import ModelError
 
 _HUB_FILES = ["config.json", "preprocessor_config.json", "model.bin", "tokenizer.json", "vocabulary.*"]
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]{0,99}/[A-Za-z0-9][\w.-]{0,99}", re.ASCII)

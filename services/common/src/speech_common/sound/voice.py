@@ -9,7 +9,8 @@ from collections import deque
 import numpy as np
 from faster_whisper.vad import get_vad_model
 from numpy.typing import NDArray
-from speech_common.audio import SAMPLE_RATE
+
+from speech_common.sound.audio import SAMPLE_RATE
 
 FRAME = 512
 FRAME_S = FRAME / SAMPLE_RATE

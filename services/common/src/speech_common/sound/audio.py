@@ -16,8 +16,8 @@ from av.audio.fifo import AudioFifo
 from numpy.typing import NDArray
 
 from speech_common.errors import AudioTooLong, TruncatedAudio, UnreadableAudio
-from speech_common.headers import announced_by_mp3_s, announced_by_wav_s
-from speech_common.mp4 import overstates
+from speech_common.sound.headers import announced_by_mp3_s, announced_by_wav_s
+from speech_common.sound.mp4 import overstates
 
 SAMPLE_RATE = 16_000
 

@@ -10,9 +10,10 @@ import uuid
 from typing import Any
 
 import httptools
-from speech_common.replies import error_body
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from speech_common.replies import error_body
 
 MAX_HEADER_BYTES = 64 * 1024
 # A body sent a byte at a time takes 6 bytes for each. What is over it is chunk extensions and trailers, which nobody

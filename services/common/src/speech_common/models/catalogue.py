@@ -20,13 +20,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from speech_common.errors import ModelUnavailable, UnknownModel
+from speech_common.models import hub
+from speech_common.models.checkpoint import Checkpoint, Stamp, inspect, stamp_of
+from speech_common.models.faults import ModelError
+from speech_common.settings import MODEL_NAME, NAME_RULE, ServerSettings
 
-from whisper_server import hub
-from whisper_server.checkpoint import Checkpoint, Stamp, inspect, stamp_of
-from whisper_server.faults import ModelError
-from whisper_server.settings import MODEL_NAME, NAME_RULE, Settings
-
-_log = logging.getLogger("whisper")
+_log = logging.getLogger("speech.models")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +49,7 @@ class _View:
 class Catalogue:
     """The models by name. The default is known by name at once, and by its files after `found_default`."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: ServerSettings) -> None:
         self._default_name = settings.model_name
         self._aliases = settings.aliases
         self._directory = settings.models_dir

@@ -26,40 +26,41 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Generic, TypeVar
 
-from whisper_server.checkpoint import Checkpoint
-from whisper_server.faults import ModelError, PassingFault
-from whisper_server.model import Model
+from speech_common.models.checkpoint import Checkpoint
+from speech_common.models.faults import ModelError, PassingFault
+from speech_common.models.served import Served
 
-_log = logging.getLogger("whisper")
+_log = logging.getLogger("speech.models")
 # How often someone who waits is asked whether he still does.
 _CHECK_EVERY_S = 0.1
 
 T = TypeVar("T")
+M = TypeVar("M", bound=Served)
 Check = Callable[[], None] | None
 """What a waiting thread calls ten times a second; what it raises ends the waiting."""
 OnLoad = Callable[[Checkpoint, float, ModelError | None], None]
 
 
-class _Slot:
+class _Slot(Generic[M]):
     """A place in memory, and the model in it. `users` counts those who wait for its load too."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.checkpoint = checkpoint
-        self.loaded: Future[Model] = Future()
+        self.loaded: Future[M] = Future()
         self.users = 1
         self.used_at = 0
 
 
-class Slots:
+class Slots(Generic[M]):
     """At most `count` models in memory. Every method may be called from any thread."""
 
     def __init__(
         self,
         count: int,
-        load: Callable[[Checkpoint], Model],
-        unload: Callable[[Model], None],
+        load: Callable[[Checkpoint], M],
+        unload: Callable[[M], None],
         on_load: OnLoad,
     ) -> None:
         self._count = count
@@ -68,7 +69,7 @@ class Slots:
         self._on_load = on_load
         self._changed = threading.Condition()
         self._queue: deque[object] = deque()
-        self._slots: dict[Checkpoint, _Slot] = {}
+        self._slots: dict[Checkpoint, _Slot[M]] = {}
         self._is_loading = False
         self._clock = itertools.count(1)
 
@@ -83,7 +84,7 @@ class Slots:
             return len(self._slots) < self._count or any(not slot.users for slot in self._slots.values())
 
     @contextmanager
-    def lease(self, checkpoint: Checkpoint, check: Check = None) -> Iterator[Model]:
+    def lease(self, checkpoint: Checkpoint, check: Check = None) -> Iterator[M]:
         """Use a model, which nobody unloads until the context ends. Blocks until it is loaded; raises ModelError."""
         slot, unloaded, is_ours = self._queued(checkpoint, check)
         try:
@@ -116,7 +117,7 @@ class Slots:
                     self._is_loading = False
                     self._changed.notify_all()
 
-    def _queued(self, checkpoint: Checkpoint, check: Check) -> tuple[_Slot, _Slot | None, bool]:
+    def _queued(self, checkpoint: Checkpoint, check: Check) -> tuple[_Slot[M], _Slot[M] | None, bool]:
         """Wait for this thread's turn, and return what `_granted` decides."""
         place = object()
         with self._changed:
@@ -131,7 +132,7 @@ class Slots:
                 self._changed.notify_all()
             return granted
 
-    def _granted(self, checkpoint: Checkpoint) -> tuple[_Slot, _Slot | None, bool] | None:
+    def _granted(self, checkpoint: Checkpoint) -> tuple[_Slot[M], _Slot[M] | None, bool] | None:
         """Decide what the first of the queue gets: a slot, one to unload before it is filled, and whether he fills it.
 
         None: nothing yet. Called under the lock.
@@ -154,7 +155,7 @@ class Slots:
         self._is_loading = True
         return slot, oldest, True
 
-    def _fill(self, slot: _Slot, unloaded: _Slot | None) -> None:
+    def _fill(self, slot: _Slot[M], unloaded: _Slot[M] | None) -> None:
         """Unload one model, load another. How it ends is the slot's future; a slot that stays empty is given up."""
         checkpoint, began = slot.checkpoint, time.monotonic()
         failure: ModelError | None = None
@@ -178,7 +179,7 @@ class Slots:
             self._changed.notify_all()
         self._on_load(checkpoint, time.monotonic() - began, failure)
 
-    def _empty(self, slot: _Slot) -> None:
+    def _empty(self, slot: _Slot[M]) -> None:
         self._unload(slot.loaded.result())
         slot.loaded = Future()
         _log.info("event=model_unloaded model=%s", slot.checkpoint.name)

@@ -13,10 +13,10 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from speech_common.audio import SAMPLE_RATE
 
-from whisper_server.options import VoiceDetection
-from whisper_server.voice import FRAME, FRAME_S, Detector, any_voice
+from speech_common.sound.audio import SAMPLE_RATE
+from speech_common.sound.detection import VoiceDetection
+from speech_common.sound.voice import FRAME, FRAME_S, Detector, any_voice
 
 # Longer silences are no better a place to cut than this one; among those the last is taken, for full windows.
 _LONG_ENOUGH_S = 0.5

@@ -10,16 +10,18 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import ctranslate2
 
-from whisper_server import hub, memory
-from whisper_server.checkpoint import MAY_NOT_READ, VOCABULARIES, Checkpoint
-from whisper_server.faults import ModelError, PassingFault
-from whisper_server.model import Model
-from whisper_server.settings import MODEL_NAME, Settings, is_directory_name
+from speech_common.models import hub, memory
+from speech_common.models.checkpoint import MAY_NOT_READ, VOCABULARIES, Checkpoint
+from speech_common.models.faults import ModelError, PassingFault
+from speech_common.models.served import Served
+from speech_common.settings import MODEL_NAME, ServerSettings, is_directory_name
 
-_log = logging.getLogger("whisper")
+_log = logging.getLogger("speech.models")
+M = TypeVar("M", bound=Served)
 # The library asks for all of these, and fails or goes wrong without a word where one is not there.
 _SPECIAL_TOKENS = (
     "<|endoftext|>",
@@ -38,7 +40,7 @@ _TIMESTAMPS = (
 _AS_ORIGINAL = "copy tokenizer.json and the vocabulary from the model that model.bin was made from"
 
 
-def locate_default(settings: Settings, fetch: Callable[[str], Path] = hub.download) -> Path:
+def locate_default(settings: ServerSettings, fetch: Callable[[str], Path] = hub.download) -> Path:
     """Return the directory of WHISPER_MODEL, fetching it first if need be. Blocks as long. Raises ModelError."""
     model = settings.model
     if settings.models_dir is not None and MODEL_NAME.fullmatch(model):
@@ -65,8 +67,8 @@ def locate_default(settings: Settings, fetch: Callable[[str], Path] = hub.downlo
         raise ModelError(f"WHISPER_MODEL={model}: {exc}") from exc
 
 
-def load(checkpoint: Checkpoint, settings: Settings) -> Model:
-    """Load a model, and check what only shows then. Blocks for seconds. Raises ModelError.
+def load(checkpoint: Checkpoint, settings: ServerSettings, kind: type[M]) -> M:
+    """Load a model as that class, and check what only shows then. Blocks for seconds. Raises ModelError.
 
     On the device `auto`, CUDA that does not work is told in the log, and the CPU taken.
     """
@@ -74,11 +76,11 @@ def load(checkpoint: Checkpoint, settings: Settings) -> Model:
     model = None
     if settings.device == "auto" and ctranslate2.get_cuda_device_count():
         try:
-            model = _loaded(checkpoint, settings, "cuda")
+            model = _loaded(checkpoint, settings, kind, "cuda")
         except PassingFault as exc:
             _log.warning("event=cuda_not_used model=%s cause=%r", checkpoint.name, str(exc))
     if model is None:
-        model = _loaded(checkpoint, settings, "cpu" if settings.device == "auto" else settings.device)
+        model = _loaded(checkpoint, settings, kind, "cpu" if settings.device == "auto" else settings.device)
     model.heard_bytes = checkpoint.weights.heard_bytes
     model.facts = checkpoint.facts
     try:
@@ -97,20 +99,20 @@ def load(checkpoint: Checkpoint, settings: Settings) -> Model:
     return model
 
 
-def unload(model: Model) -> None:
+def unload(model: Served) -> None:
     """Give a model's memory back, weights and tokenizer, whoever still holds the empty object. Nobody may use it."""
     with memory.given_back():
         model.model.unload_model()
         model.__dict__.clear()
 
 
-def _loaded(checkpoint: Checkpoint, settings: Settings, device: str) -> Model:
+def _loaded(checkpoint: Checkpoint, settings: ServerSettings, kind: type[M], device: str) -> M:
     """Load a model on a device, and on a GPU see that it works. Raises PassingFault where the files are not at fault."""
     compute_type = _compute_type(device, settings.compute_type)
     at_once = settings.workers * _streams(device, settings)
     try:
         with memory.mapped_apart(at_once):
-            model = Model(
+            model = kind(
                 str(checkpoint.directory),
                 device=device,
                 compute_type=compute_type,
@@ -121,8 +123,8 @@ def _loaded(checkpoint: Checkpoint, settings: Settings, device: str) -> Model:
     except Exception as exc:  # CTranslate2 and tokenizers raise bare RuntimeError, ValueError and Exception
         # Of what fails on a GPU, nothing tells the files' faults from those of the driver and its libraries.
         is_passing = device != "cpu" or isinstance(exc, (MemoryError, OSError))
-        kind = PassingFault if is_passing else ModelError
-        raise kind(f"model.bin cannot be loaded on {device} as {compute_type}: {exc}") from exc
+        fault = PassingFault if is_passing else ModelError
+        raise fault(f"model.bin cannot be loaded on {device} as {compute_type}: {exc}") from exc
     model.streams = _streams(device, settings)
     if device == "cpu":
         return model
@@ -134,7 +136,7 @@ def _loaded(checkpoint: Checkpoint, settings: Settings, device: str) -> Model:
     return model
 
 
-def _streams(device: str, settings: Settings) -> int:
+def _streams(device: str, settings: ServerSettings) -> int:
     """Return how many batches of one recording to decode at once.
 
     One decode does not keep two cores busy: of 8 windows, 4 at once took 5.3 s with whisper-tiny where twice 2 took
@@ -161,7 +163,7 @@ def _compute_type(device: str, wanted: str) -> str:
     return wanted
 
 
-def _refuse_other_tokens(model: Model, checkpoint: Checkpoint) -> None:
+def _refuse_other_tokens(model: Served, checkpoint: Checkpoint) -> None:
     """Compare the tokenizer with the model's own vocabulary: one that is off by one token makes words of noise."""
     tokenizer = model.hf_tokenizer
     vocabulary = _vocabulary(checkpoint.directory)

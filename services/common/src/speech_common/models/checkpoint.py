@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from speech_common.languages import LANGUAGE_NAMES
-
-from whisper_server.faults import CONVERT, ModelError
-from whisper_server.weights import Weights, read_weights
+from speech_common.models.faults import CONVERT, ModelError
+from speech_common.models.weights import Weights, read_weights
 
 # Without tokenizer.json the library would quietly go to the internet for one.
 _NEEDED = ("model.bin", "config.json", "tokenizer.json")

@@ -1,0 +1,54 @@
+"""Use a model for one piece of work, and see what it cannot do and what its device no longer does.
+
+Joins the registry, which has the models, with those who work for a request.
+"""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from speech_common.errors import InvalidValue, ModelUnavailable, UnsupportedField
+from speech_common.job import Progress
+from speech_common.models.checkpoint import Facts
+from speech_common.models.faults import ModelError
+from speech_common.models.registry import Registry
+from speech_common.models.served import Served, is_want_of_memory
+
+_log = logging.getLogger("speech.models")
+M = TypeVar("M", bound=Served)
+
+
+@contextmanager
+def leased(registry: Registry[M], name: str, progress: Progress) -> Iterator[M]:
+    """Use a model. A GPU that works no more fails the registry, and with it the process: only a new one gets it back.
+
+    Raises ModelUnavailable for that, and for want of memory on the GPU, which passes; else as `Registry.lease`.
+    """
+    with registry.lease(name, progress.check) as model:
+        try:
+            yield model
+        except RuntimeError as exc:
+            if model.has_lost_its_device():
+                cause = ModelError(f"the {model.model.device} device works no more: {exc}")
+                _log.error("event=device_lost model=%s cause=%r", name, str(cause))
+                registry.fail(cause)
+                raise ModelUnavailable(str(cause)) from exc
+            if is_want_of_memory(exc):
+                raise ModelUnavailable(f"{exc}; a lower WHISPER_BATCH_SIZE takes less") from exc
+            raise
+
+
+def refuse_what_lacks(facts: Facts, *, detects: bool, times_words: bool = False) -> None:
+    """Raise a FieldError where the files of a model lack what a request needs."""
+    if times_words and not facts.times_words:
+        raise UnsupportedField(
+            "timestamp_granularities",
+            "this model cannot tell when a word is said, for its config.json has no alignment_heads",
+        )
+    if detects and not facts.tells_languages:
+        raise InvalidValue(
+            "language",
+            "",
+            "a language's code; this model cannot tell it by itself, for its config.json has no lang_ids",
+        )
