@@ -4,15 +4,17 @@ import re
 from pathlib import Path
 
 import pytest
+import whisper_server.settings
+import whisperx_server.settings
 from speech_common.errors import SpeechError
 from speech_common.loads import ModelFigures
 from speech_common.metrics import Metrics
 from speech_common.replies import REPLIES
-from whisper_server.settings import Settings
+from speech_common.settings import ServerSettings
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "speech.md").read_text()
-README = (ROOT / "services" / "faster-whisper" / "README.md").read_text()
+SERVICES = {"faster-whisper": whisper_server.settings.Settings, "whisperx": whisperx_server.settings.Settings}
 # Of the framework and of the wire: no class of ours has them.
 OTHER_CODES = {
     (404, "not_found"),
@@ -72,13 +74,20 @@ class Read(dict[str, str]):
         return default
 
 
-def test_every_setting_is_in_the_readme() -> None:
+def readme_of(service: str) -> str:
+    return (ROOT / "services" / service / "README.md").read_text()
+
+
+@pytest.mark.parametrize(("service", "settings"), SERVICES.items())
+def test_every_setting_is_in_the_readme(service: str, settings: type[ServerSettings]) -> None:
     environment = Read()
-    Settings.from_environment(environment)
-    told = {name for cells in rows(README, "Settings") for name in re.findall(r"[A-Z_]{4,}", cells[0])}
+    settings.from_environment(environment)
+    section = re.split(r"^## ", readme_of(service).partition("## Settings\n")[2], flags=re.MULTILINE)[0]
+    told = set(re.findall(r"`([A-Z_]{4,})`", section)) - {"DEBUG", "INFO"}
     assert told == environment.names
 
 
 @pytest.mark.parametrize("path", ["/health/busy", "/metrics", "/transcribe", "/v1/audio/detect-language"])
-def test_paths_are_in_the_readme(path: str) -> None:
-    assert f"{path}`" in README
+@pytest.mark.parametrize("service", SERVICES)
+def test_paths_are_in_the_readme(service: str, path: str) -> None:
+    assert f"{path}`" in readme_of(service)

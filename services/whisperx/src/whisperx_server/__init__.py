@@ -1,0 +1,1 @@
+"""WhisperX behind HTTP: who said what, and exactly when."""

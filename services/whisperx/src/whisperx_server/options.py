@@ -1,0 +1,49 @@
+"""How one recording is transcribed, as `fields.py` reads it and the engine does it."""
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+
+from speech_common.errors import InvalidValue, UnsupportedField
+from speech_common.sound.detection import VoiceDetection
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """What the client says of a speaker: a name, and the bytes of a recording of 2 to 10 s."""
+
+    name: str
+    recording: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How one recording is transcribed.
+
+    `language` None detects it, among `languages` if there are any (codes, at least two). `batch_size` is how many windows
+    are decoded at once, at most: no more than fit the memory; None is the server's own choice. `vad_filter` leaves out
+    what `voice` says is no speech. `times_words` has every word timed; telling speakers apart needs that.
+    """
+
+    task: str = "transcribe"
+    language: str | None = None
+    languages: tuple[str, ...] = ()
+    prompt: str | None = None
+    hotwords: str | None = None
+    beam_size: int = 5
+    batch_size: int | None = None
+    vad_filter: bool = False
+    voice: VoiceDetection = field(default_factory=VoiceDetection)
+    times_words: bool = False
+    diarize: bool = False
+    min_speakers: int | None = None
+    max_speakers: int | None = None
+    references: tuple[Reference, ...] = ()
+
+    def refuse_what_lacks(self, known: Collection[str]) -> None:
+        """Raise a FieldError for what a model cannot do that knows these languages (codes)."""
+        if self.task == "translate" and len(known) == 1:
+            raise UnsupportedField("model", "it knows only English, and cannot translate")
+        for param, codes in (("language", (self.language,)), ("languages", self.languages)):
+            for code in codes:
+                if code is not None and code not in known:
+                    raise InvalidValue(param, code, f"this model knows only {', '.join(known)}")
