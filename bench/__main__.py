@@ -12,7 +12,9 @@ from bench.table import OVER, Row, skipped, write
 GATEWAY = ("cold", "speech", "warm", "upload", "events", "waiting", "idle", "isolation")
 WHISPER = ("listen", "pace", "accuracy", "clients", "hours")
 """Of services/faster-whisper alone; `make bench-speech`."""
-TABLES = (*GATEWAY, *WHISPER)
+WHISPERX = ("whisperx",)
+"""Needs the environment of services/whisperx; `make bench-whisperx`."""
+TABLES = (*GATEWAY, *WHISPER, *WHISPERX)
 
 
 def measure(table: str) -> list[Row]:

