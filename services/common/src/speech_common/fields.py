@@ -17,6 +17,27 @@ STRATEGY_FIELDS = tuple(
     f"chunking_strategy[{key}]" for key in ("type", "threshold", "prefix_padding_ms", "silence_duration_ms")
 )
 """How a form spells an object: each of its keys is a field."""
+SHARED = (
+    "file",
+    "model",
+    "language",
+    "languages",
+    "prompt",
+    "response_format",
+    "temperature",
+    "timestamp_granularities",
+    "stream",
+    "chunking_strategy",
+    *STRATEGY_FIELDS,
+    "hotwords",
+    "keywords",
+    "vad_filter",
+    "beam_size",
+    "batch_size",
+    "word_timestamps",
+    "task",
+)
+"""What every service honours of a transcription's form."""
 _STRATEGY = "chunking_strategy"
 _CONTROL_TOKEN = re.compile(r"<\|[^|<>]*\|>")
 _COLDEST = 0.001

@@ -6,7 +6,7 @@ Knows the framework, and puts together what the modules of this package own. A s
 """
 
 from collections.abc import Sequence
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, Generic, Protocol, TypeVar
 
 from fastapi import FastAPI, Request, Response
 from starlette.types import ASGIApp
@@ -28,18 +28,24 @@ from speech_common.model_routes import install_model_routes
 from speech_common.models.registry import ModelState, Registry
 from speech_common.models.served import Served
 from speech_common.replies import install_error_handlers
+from speech_common.request import Spoken, TranscriptionRequest, refuse_unknown_languages
 from speech_common.settings import ServerSettings
 from speech_common.transcript import Transcript
 
+Asks_contra = TypeVar("Asks_contra", bound=Spoken, contravariant=True)
 
-class Detects(Protocol):
-    """What tells languages. Blocks, and raises SpeechError."""
+
+class Engine(Protocol[Asks_contra]):
+    """What works on recordings, with the model of a name. Blocks, and raises SpeechError."""
+
+    def run(self, model: str, file: BinaryIO, options: Asks_contra, progress: Progress) -> Transcript:
+        """Write down what is said in `file`."""
 
     def detect_language(self, model: str, file: BinaryIO, progress: Progress) -> DetectedLanguage:
-        """Tell which language is spoken in `file`, with the model of that name."""
+        """Tell which language is spoken in `file`."""
 
 
-class Service:
+class Service(Generic[Asks_contra]):
     """One server's paths, around a registry of models, of which the default may still be loading.
 
     A request of whose body nothing comes for `stalled_after_s` is refused. `formats` are those of a job's result.
@@ -53,7 +59,7 @@ class Service:
         jobs: Jobs,
         loads: LoadTally,
         *,
-        engine: Detects,
+        engine: Engine[Asks_contra],
         formats: Sequence[ResponseFormat],
         stalled_after_s: float = STALLED_AFTER_S,
     ) -> None:
@@ -72,6 +78,17 @@ class Service:
         self._loads = loads
         self._engine = engine
         self._formats = formats
+
+    def asked(self, request: TranscriptionRequest[Asks_contra]) -> Asked:
+        """Return the work that a request asks for. Raises UnknownModel, ModelUnavailable or a FieldError."""
+        model = self._registry.resolve(request.model)
+        if facts := self._registry.facts(model):
+            refuse_unknown_languages(request.options, facts.languages)
+        return Asked(
+            lambda file, progress: self._engine.run(model, file, request.options, progress),
+            Wanted(model, request.response_format, request.granularities),
+            request.stream,
+        )
 
     def answer(self, path: str, read: Read, summary: str, form: dict[str, Any]) -> None:
         """Have recordings sent to `path` answered as their forms ask. `form` is what the documentation says of those."""

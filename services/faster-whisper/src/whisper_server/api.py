@@ -8,7 +8,6 @@ from functools import partial
 from fastapi import Request
 from speech_common.forms import STALLED_AFTER_S, Form
 from speech_common.intake import Asked
-from speech_common.job_routes import Wanted
 from speech_common.jobs import Jobs
 from speech_common.loads import LoadTally
 from speech_common.meeting_routes import install_meeting_route
@@ -18,7 +17,7 @@ from speech_common.transcript import Transcript
 from starlette.types import ASGIApp
 
 from whisper_server.engine import Engine
-from whisper_server.fields import FORMATS, TranscriptionRequest, meeting_request, transcription_request
+from whisper_server.fields import FORMATS, meeting_request, transcription_request
 from whisper_server.model import Model
 from whisper_server.openapi import TRANSCRIPTION_FORM
 from whisper_server.settings import Settings
@@ -48,21 +47,11 @@ def create_app(
         stalled_after_s=stalled_after_s,
     )
 
-    def asked(wanted: TranscriptionRequest) -> Asked:
-        model = registry.resolve(wanted.model)
-        if facts := registry.facts(model):
-            wanted.options.refuse_what_lacks(facts.languages)
-        return Asked(
-            lambda file, progress: engine.run(model, file, wanted.options, progress),
-            Wanted(model, wanted.response_format, wanted.granularities),
-            wanted.stream,
-        )
-
     def read(task: str, form: Form) -> Asked:
-        return asked(transcription_request(form, task=task))
+        return service.asked(transcription_request(form, task=task))
 
     async def meeting(request: Request) -> Transcript:
-        return await service.intake.transcript(request, lambda form: asked(meeting_request(form)))
+        return await service.intake.transcript(request, lambda form: service.asked(meeting_request(form)))
 
     for path, task, summary in (
         ("/v1/audio/transcriptions", "transcribe", "Write down what is said in a recording"),

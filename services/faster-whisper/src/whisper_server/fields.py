@@ -4,35 +4,15 @@ Owns the list of fields. Knows forms, errors and the engine's options; nothing o
 as unsupported (OpenAI's API has it, this server does not) or refused as unknown: never ignored.
 """
 
-from dataclasses import dataclass
-
 from speech_common import fields
 from speech_common.errors import UnsupportedField
 from speech_common.formats import Granularity, ResponseFormat
 from speech_common.forms import Form
+from speech_common.request import TranscriptionRequest
 
 from whisper_server.options import Options
 
-HONOURED = (
-    "file",
-    "model",
-    "language",
-    "languages",
-    "prompt",
-    "response_format",
-    "temperature",
-    "timestamp_granularities",
-    "stream",
-    "chunking_strategy",
-    *fields.STRATEGY_FIELDS,
-    "hotwords",
-    "keywords",
-    "vad_filter",
-    "beam_size",
-    "batch_size",
-    "word_timestamps",
-    "task",
-)
+HONOURED = fields.SHARED
 # Fields of OpenAI's API that ask for what this server cannot do, with the reason it gives.
 UNSUPPORTED = {
     "include": "the decoder tells no log probabilities of single tokens; leave it out",
@@ -50,18 +30,7 @@ FORMATS = (
 _STREAMED = (ResponseFormat.JSON, ResponseFormat.TEXT)
 
 
-@dataclass(frozen=True, slots=True)
-class TranscriptionRequest:
-    """One request, checked."""
-
-    model: str | None
-    response_format: ResponseFormat
-    granularities: frozenset[Granularity]
-    stream: bool
-    options: Options
-
-
-def transcription_request(form: Form, *, task: str = "transcribe") -> TranscriptionRequest:
+def transcription_request(form: Form, *, task: str = "transcribe") -> TranscriptionRequest[Options]:
     """Check every field of `form`. Raises a FieldError that names the first one at fault."""
     fields.refuse_what_cannot_be_done(form, HONOURED, UNSUPPORTED)
     response_format = _response_format(form)
@@ -90,7 +59,7 @@ def transcription_request(form: Form, *, task: str = "transcribe") -> Transcript
     )
 
 
-def meeting_request(form: Form) -> TranscriptionRequest:
+def meeting_request(form: Form) -> TranscriptionRequest[Options]:
     """Check the form of `POST /transcribe`: file, and perhaps language and model."""
     form.refuse_unknown(("file", "language", "model"))
     return transcription_request(form)

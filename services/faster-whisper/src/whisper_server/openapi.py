@@ -2,44 +2,18 @@
 
 from typing import Any
 
-from speech_common.formats import Granularity
-from speech_common.schemas import ANSWERED_LATER, LANGUAGE, MODEL, field, form
+from speech_common.schemas import ANSWERED_LATER, field, form, transcription_fields
 
 from whisper_server.fields import FORMATS
 
-_WORDS = {"items": {"type": "string"}}
 TRANSCRIPTION_FORM: dict[str, Any] = {
     "requestBody": form(
         {
-            "model": MODEL,
-            "language": LANGUAGE,
-            "prompt": field("string", "Text before the recording, to set style and spelling"),
-            "response_format": field("string", "", enum=list(FORMATS), default="json"),
-            "stream": field(
-                "boolean", "Send the text as it is decoded, as server-sent events", default=False
-            ),
+            **transcription_fields(FORMATS),
             "temperature": field("number", "0 to 1", default=0),
-            "timestamp_granularities[]": field(
-                "array",
-                "With verbose_json: which lists to return",
-                items={"type": "string", "enum": list(Granularity)},
-            ),
-            "hotwords": field("string", "Words to listen for"),
-            "keywords[]": field("array", "The same, as a list", **_WORDS),
-            "languages[]": field("array", "Codes to detect the language among", **_WORDS),
-            "chunking_strategy": field(
-                "string",
-                "Skip stretches without speech; `chunking_strategy[type]=server_vad` with `[threshold]`, "
-                "`[prefix_padding_ms]` and `[silence_duration_ms]` says what those are",
-                enum=["auto"],
-            ),
             "batch_size": field(
                 "integer", "1 to 64: decode at most so many windows together; 1 is one by one"
             ),
-            "vad_filter": field("boolean", "Skip stretches without speech", default=False),
-            "beam_size": field("integer", "1 to 10", default=5),
-            "word_timestamps": field("boolean", "Time every word", default=False),
-            "task": field("string", "", enum=["transcribe", "translate"]),
         }
     ),
     "parameters": [ANSWERED_LATER],

@@ -1,9 +1,7 @@
 """How one recording is transcribed, as `fields.py` reads it and the engine does it."""
 
-from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from speech_common.errors import InvalidValue, UnsupportedField
 from speech_common.sound.detection import VoiceDetection
 
 
@@ -27,12 +25,3 @@ class Options:
     vad_filter: bool = False
     voice: VoiceDetection = field(default_factory=VoiceDetection)
     word_timestamps: bool = False
-
-    def refuse_what_lacks(self, known: Collection[str]) -> None:
-        """Raise a FieldError for what a model cannot do that knows these languages (codes)."""
-        if self.task == "translate" and len(known) == 1:
-            raise UnsupportedField("model", "it knows only English, and cannot translate")
-        for param, codes in (("language", (self.language,)), ("languages", self.languages)):
-            for code in codes:
-                if code is not None and code not in known:
-                    raise InvalidValue(param, code, f"this model knows only {', '.join(known)}")

@@ -14,6 +14,7 @@ from speech_common.ahead import read_ahead
 from speech_common.errors import InvalidValue
 from speech_common.job import Progress
 from speech_common.models.batches import within_memory
+from speech_common.request import refuse_unknown_languages
 from speech_common.sound.audio import announced_s
 from speech_common.sound.language import detect_language
 from speech_common.sound.reading import Reading
@@ -73,7 +74,7 @@ def transcribe(
 
 def _refuse_what_it_lacks(model: Model, options: Options) -> None:
     """Raise a FieldError for what this model cannot do."""
-    options.refuse_what_lacks(model.supported_languages)
+    refuse_unknown_languages(options, model.supported_languages)
     if options.hotwords and len(model.hf_tokenizer.encode(options.hotwords)) > _HOTWORD_TOKENS:
         raise InvalidValue("hotwords", options.hotwords, f"at most {_HOTWORD_TOKENS} tokens, some 80 words")
 

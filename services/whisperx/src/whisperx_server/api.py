@@ -8,7 +8,6 @@ from typing import Any
 
 from speech_common.forms import STALLED_AFTER_S, Form
 from speech_common.intake import Asked
-from speech_common.job_routes import Wanted
 from speech_common.jobs import Jobs
 from speech_common.loads import LoadTally
 from speech_common.models.registry import Registry
@@ -18,7 +17,6 @@ from starlette.types import ASGIApp
 from whisperx_server.engine import Engine
 from whisperx_server.fields import (
     RESULT_FORMATS,
-    TranscriptionRequest,
     transcribe_request,
     transcription_request,
 )
@@ -50,18 +48,8 @@ def create_app(
         stalled_after_s=stalled_after_s,
     )
 
-    def asked(wanted: TranscriptionRequest) -> Asked:
-        model = registry.resolve(wanted.model)
-        if facts := registry.facts(model):
-            wanted.options.refuse_what_lacks(facts.languages)
-        return Asked(
-            lambda file, progress: engine.run(model, file, wanted.options, progress),
-            Wanted(model, wanted.response_format, wanted.granularities),
-            wanted.stream,
-        )
-
     def read(task: str, form: Form) -> Asked:
-        return asked(transcription_request(form, task=task))
+        return service.asked(transcription_request(form, task=task))
 
     for path, task, summary in (
         ("/v1/audio/transcriptions", "transcribe", "Write down what is said in a recording, and by whom"),
@@ -70,7 +58,7 @@ def create_app(
         service.answer(path, partial(read, task), summary, TRANSCRIPTION_FORM)
     service.answer(
         "/transcribe",
-        lambda form: asked(transcribe_request(form)),
+        lambda form: service.asked(transcribe_request(form)),
         "Write down what is said in a recording, word by word, and by whom",
         TRANSCRIBE_FORM,
     )

@@ -17,6 +17,7 @@ from speech_common.models.batches import groups, within_memory
 from speech_common.models.lease import leased, refuse_what_lacks
 from speech_common.models.registry import Registry
 from speech_common.models.served import Served
+from speech_common.request import refuse_unknown_languages
 from speech_common.sound.audio import announced_s
 from speech_common.sound.language import detect_language
 from speech_common.sound.reading import Reading
@@ -92,7 +93,7 @@ class Engine:
         known = known_speakers(options.references)
         with leased(self._registry, model, progress) as whisper:
             refuse_what_lacks(whisper.facts, detects=options.language is None)
-            options.refuse_what_lacks(whisper.supported_languages)
+            refuse_unknown_languages(options, whisper.supported_languages)
             if options.diarize:
                 self._parts.diarizer.load()
             progress.known(duration_s=announced_s(file, self._settings.max_audio_s))

@@ -7,39 +7,17 @@ refused as unsupported (OpenAI's API has it, this server does not) or refused as
 import base64
 import binascii
 import re
-from dataclasses import dataclass
 
 from speech_common import fields
 from speech_common.errors import InvalidValue, MissingField, UnsupportedField
 from speech_common.formats import UNKNOWN_SPEAKER, Granularity, ResponseFormat
 from speech_common.forms import Form
+from speech_common.request import TranscriptionRequest
 
 from whisperx_server.options import Options, Reference
 
 _SPEAKERS = ("diarize", "min_speakers", "max_speakers")
-HONOURED = (
-    "file",
-    "model",
-    "language",
-    "languages",
-    "prompt",
-    "response_format",
-    "temperature",
-    "timestamp_granularities",
-    "stream",
-    "chunking_strategy",
-    *fields.STRATEGY_FIELDS,
-    "hotwords",
-    "keywords",
-    "vad_filter",
-    "beam_size",
-    "batch_size",
-    "word_timestamps",
-    "task",
-    *_SPEAKERS,
-    "known_speaker_names",
-    "known_speaker_references",
-)
+HONOURED = (*fields.SHARED, *_SPEAKERS, "known_speaker_names", "known_speaker_references")
 # Fields of OpenAI's API that ask for what this server cannot do, with the reason it gives.
 UNSUPPORTED = {
     "include": "the decoder tells no log probabilities of single tokens; leave it out",
@@ -72,18 +50,7 @@ _LONGEST_NAME = 100
 _DATA_URL = re.compile(r"data:[^,]{0,200};base64,(.*)", re.DOTALL)
 
 
-@dataclass(frozen=True, slots=True)
-class TranscriptionRequest:
-    """One request, checked."""
-
-    model: str | None
-    response_format: ResponseFormat
-    granularities: frozenset[Granularity]
-    stream: bool
-    options: Options
-
-
-def transcription_request(form: Form, *, task: str = "transcribe") -> TranscriptionRequest:
+def transcription_request(form: Form, *, task: str = "transcribe") -> TranscriptionRequest[Options]:
     """Check every field of OpenAI's form. Raises a FieldError that names the first one at fault."""
     fields.refuse_what_cannot_be_done(form, HONOURED, UNSUPPORTED)
     _refuse_temperature(form)
@@ -122,7 +89,7 @@ def transcription_request(form: Form, *, task: str = "transcribe") -> Transcript
     )
 
 
-def transcribe_request(form: Form) -> TranscriptionRequest:
+def transcribe_request(form: Form) -> TranscriptionRequest[Options]:
     """Check the form of `POST /transcribe`."""
     form.refuse_unknown(HONOURED_BY_TRANSCRIBE)
     name = form.text("format") or "json"
