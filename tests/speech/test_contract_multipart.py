@@ -118,10 +118,10 @@ INVALID = "Invalid multipart data"
         (b"--b\r\nX: " + b"y" * 100_000 + b"\r\n\r\n" + END, INVALID),
         (file(b"x") + file(b"y") + END, "Maximum number of files is 1"),
         (b"".join(field(b"keywords[]", b"x") for _ in range(65)) + END, "Maximum number of fields is 64"),
-        (field(b"prompt", b"x" * (1024 * 1024 + 1)) + END, "maximum size of 1024KB"),
+        (field(b"prompt", b"x" * (4 * 1024 * 1024 + 1)) + END, "maximum size of 4096KB"),
         (
-            b"".join(field(b"keywords[]", b"x" * 1_000_000) for _ in range(9)) + END,
-            "over 8388608 bytes together",
+            b"".join(field(b"keywords[]", b"x" * 1_000_000) for _ in range(17)) + END,
+            "over 16777216 bytes together",
         ),
     ],
     ids=[
@@ -155,7 +155,7 @@ def test_64_fields_and_a_megabyte_in_one_are_not_too_much():
     assert (
         len(read(b"".join(field(b"keywords[]", b"x") for _ in range(64)) + END)["fields"]["keywords"]) == 64
     )
-    assert len(read(field(b"prompt", b"x" * 1024 * 1024) + END)["fields"]["prompt"][0]) == 1024 * 1024
+    assert len(read(field(b"prompt", b"x" * 4 * 1024 * 1024) + END)["fields"]["prompt"][0]) == 4 * 1024 * 1024
 
 
 def test_upload_that_does_not_fit_on_the_disk_is_507(monkeypatch):

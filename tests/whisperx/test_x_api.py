@@ -161,6 +161,34 @@ def test_known_speakers_come_through_the_sdk(sdk, engine):
     assert [(each.name, each.recording) for each in options.references] == [("Ann", b"RIFF")]
 
 
+def test_known_speaker_who_comes_first_begins_the_stream_with_the_name(sdk, engine):
+    said = (
+        Segment(0, 0, 1, " Hi.", speaker="Ann"),
+        Segment(1, 1, 2, " Ho.", speaker="SPEAKER_00"),
+        Segment(2, 2, 3, " Hm.", speaker="Ann"),
+    )
+    engine.transcript = Transcript("transcribe", "en", 3.0, said)
+    asked = {"model": "whisper-1", "response_format": "diarized_json"}
+    events = list(sdk.audio.transcriptions.create(file=io.BytesIO(wav()), stream=True, **asked))
+    joined = "".join(event.delta for event in events if event.type == "transcript.text.delta")
+    whole = sdk.audio.transcriptions.create(file=io.BytesIO(wav()), **asked).text
+    assert joined == events[-1].text == whole == "Ann: Hi.\nA: Ho.\nAnn: Hm."
+
+
+def test_samples_of_ordinary_quality_are_taken(served):
+    voice = "data:audio/wav;base64," + "A" * 2_560_000
+    fields = {
+        "known_speaker_names[]": [f"Speaker {n}" for n in range(4)],
+        "known_speaker_references[]": [voice] * 4,
+    }
+    assert post(served, "/v1/audio/transcriptions", **fields).status_code == 200
+
+
+def test_arrow_in_a_text_is_no_time(served, engine):
+    engine.transcript = Transcript("transcribe", "en", 1.0, (Segment(0, 0, 1, " a --->b"),))
+    assert post(served, format="srt").text.splitlines()[2] == "a ->b"
+
+
 def test_27_speakers_run_out_of_letters_and_go_on(served, engine):
     engine.transcript = Transcript(
         "transcribe",

@@ -26,11 +26,17 @@ TURNS = [
 ]
 
 
+class Tokenizer:
+    def encode(self, text):
+        return text.split()
+
+
 class Model:
     """Knows English and French; hears French where it is asked."""
 
     model = SimpleNamespace(device="cpu", is_multilingual=True)
     heard_bytes = 1
+    hf_tokenizer = Tokenizer()
     streams = 2
     frames_per_second = 100
     supported_languages = ("en", "fr")
@@ -98,7 +104,8 @@ class Parts:
         text = self.text if self.text is not None else "".join(word.word for word in words)
         return said.Heard(text, -0.25, tuple(words) if times_words else (), 1.5)
 
-    def aligner(self, language):
+    def aligner(self, language, check):
+        check()
         self.log.append(f"aligner {language}")
         return self.aligned
 
@@ -217,6 +224,36 @@ def test_words_that_nobody_was_heard_to_say_are_kept(run, parts):
     transcript = run(language="en", times_words=True, diarize=True)
     assert {segment.speaker for segment in transcript.segments} == {None}
     assert len([word for segment in transcript.segments for word in segment.words]) == 22
+
+
+def test_who_speaks_is_told_of_a_text_whose_words_nothing_times(run, parts, monkeypatch):
+    monkeypatch.setattr(
+        Model, "facts", Facts(is_multilingual=True, languages=("en", "fr"), times_words=False)
+    )
+    transcript = run(language="en", times_words=True, diarize=True)
+    assert [(segment.speaker, segment.words) for segment in transcript.segments] == [("SPEAKER_00", ())]
+
+
+def test_hotwords_leave_room_for_a_transcript(run, parts):
+    run(language="en", hotwords="word " * 112)
+    with pytest.raises(InvalidValue, match="112 tokens"):
+        run(language="en", hotwords="word " * 113)
+
+
+def test_work_ends_between_two_windows_of_a_batch(run, parts):
+    class Leaves(Heard):
+        def said(self, segment):
+            super().said(segment)
+            self.has_left = len(self.segments) == 2  # the first window is alone, the next two are a batch
+
+        def check(self):
+            if getattr(self, "has_left", False):
+                raise Abandoned
+
+    progress = Leaves()
+    with pytest.raises(Abandoned):
+        run(wav(np.tile(samples_of("two-speakers"), 6)), language="en", progress=progress)
+    assert len(progress.segments) == 2
 
 
 def test_text_of_white_space_is_no_segment(run, parts):

@@ -128,9 +128,15 @@ def test_what_cannot_be_is_refused_by_its_name_on_both_paths(fields, kind, param
         ({"known_speaker_references": sample()}, MissingField, "known_speaker_names"),
         ({"known_speaker_names": ["Ann", "Bob"], "known_speaker_references": sample()}, InvalidValue, "known_speaker_names"),
         ({"known_speaker_names": ["Ann"] * 2, "known_speaker_references": [sample()] * 2}, InvalidValue, "known_speaker_names"),
-        ({"known_speaker_names": list("ABCDE"), "known_speaker_references": [sample()] * 5}, InvalidValue, "known_speaker_names"),
+        ({"known_speaker_names": ["Ann", "Bob", "Cid", "Dan", "Eve"], "known_speaker_references": [sample()] * 5}, InvalidValue, "known_speaker_names"),
         ({"known_speaker_names": "SPEAKER_01", "known_speaker_references": sample()}, InvalidValue, "known_speaker_names"),
-        ({"known_speaker_names": "A" * 101, "known_speaker_references": sample()}, InvalidValue, "known_speaker_names"),
+        ({"known_speaker_names": "Ann" * 14, "known_speaker_references": sample()}, InvalidValue, "known_speaker_names"),
+        ({"known_speaker_names": "A", "known_speaker_references": sample()}, InvalidValue, "known_speaker_names"),
+        ({"known_speaker_names": "AB", "known_speaker_references": sample()}, InvalidValue, "known_speaker_names"),
+        ({"known_speaker_names": "X]: no\n[Bob", "known_speaker_references": sample()}, InvalidValue, "known_speaker_names"),
+        ({"known_speaker_names": "\x1b[31mBob", "known_speaker_references": sample()}, InvalidValue, "known_speaker_names"),
+        ({"response_format": "text", "diarize": "true", "stream": "true"}, InvalidValue, "stream"),
+        ({"hotwords": "word " * 1000}, InvalidValue, "hotwords"),
         ({"known_speaker_names": "Ann", "known_speaker_references": "https://example.org/a.wav"}, InvalidValue, "known_speaker_references"),
         ({"known_speaker_names": "Ann", "known_speaker_references": "data:audio/wav;base64,a"}, InvalidValue, "known_speaker_references"),
     ],
@@ -146,6 +152,11 @@ def test_transcribe_has_no_other_fields(fields):
     with pytest.raises(FieldError) as refused:
         transcribe(**fields)
     assert refused.value.param == next(iter(fields))
+
+
+def test_of_a_prompt_the_end_counts():
+    assert openai(prompt="a " * 500_000 + "end.").options.prompt.endswith("a a end.")
+    assert len(openai(prompt="a " * 500_000 + "end.").options.prompt) == 8_000
 
 
 def test_translations_have_no_other_task():

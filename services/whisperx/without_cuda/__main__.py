@@ -76,7 +76,7 @@ def _without_cuda(site_packages: Path) -> int:
     if not needing:
         return 0
     stub_path = site_packages / "torch/lib" / STUB
-    if stub_path.exists():
+    if any(STUB in elf.needed() for elf in kept.values()):
         sys.exit(f"without_cuda: {stub_path} is left of a run that did not end; please install torch anew")
     offered_by_cuda = {name for path in cuda for name in libraries[path].offers()}
     offered = {name for elf in kept.values() for name in elf.offers()}

@@ -103,12 +103,12 @@ class _Diarized:
     def __init__(self) -> None:
         self._unsaid = Unsaid()
         self._names = SpeakerNames()
-        self._speaker: str | None = None
+        self._speaker: str | None = ""  # nobody is called that
 
     def told(self, segment: Segment) -> Iterator[dict[str, object]]:
         speaker, text = self._names[segment.speaker], segment.text
-        if speaker != self._speaker:
-            self._speaker = speaker
+        if segment.speaker != self._speaker:
+            self._speaker = segment.speaker
             self._unsaid.begin_line()
             text = f"{speaker}: {text.lstrip()}"
         if delta := self._unsaid.next(text):

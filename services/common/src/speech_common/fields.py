@@ -41,6 +41,9 @@ SHARED = (
 _STRATEGY = "chunking_strategy"
 _CONTROL_TOKEN = re.compile(r"<\|[^|<>]*\|>")
 _COLDEST = 0.001
+# In characters: a megabyte would be divided into tokens again for every window. Decoders read some 200 tokens of either.
+_LONGEST_PROMPT = 8_000
+_LONGEST_HOTWORDS = 4_000
 _MAX_BEAM_SIZE = 10
 _MAX_BATCH_SIZE = 64
 # A detector that looks at 32 ms at a time means nothing by less than that, and a minute of padding joins everything.
@@ -124,7 +127,16 @@ def hotwords(form: Form) -> str | None:
     """Join our `hotwords` and OpenAI's `keywords`: the library takes one string for both."""
     words = [plain("hotwords", form.text("hotwords"))]
     words += [plain("keywords", word) for word in form.many("keywords")]
-    return ", ".join(word for word in words if word) or None
+    joined = ", ".join(word for word in words if word)
+    if len(joined) > _LONGEST_HOTWORDS:
+        raise InvalidValue("hotwords", f"{joined[:20]}…", f"at most {_LONGEST_HOTWORDS} characters")
+    return joined or None
+
+
+def prompt(form: Form) -> str | None:
+    """Return the end of what comes before the recording: more than a decoder reads of it."""
+    text = plain("prompt", form.text("prompt"))
+    return text and text[-_LONGEST_PROMPT:]
 
 
 def plain(param: str, text: str | None) -> str | None:

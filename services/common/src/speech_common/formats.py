@@ -6,6 +6,7 @@ framework.
 
 import json
 import math
+import re
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 from enum import StrEnum
@@ -48,6 +49,7 @@ class Rendered(NamedTuple):
     content_type: str
 
 
+_ARROW = re.compile("-{2,}>")
 # The openai SDK parses only application/json as JSON and hands out anything else as a plain string.
 _JSON = "application/json"
 _TEXT = "text/plain; charset=utf-8"
@@ -100,7 +102,7 @@ def srt(segments: Iterable[Segment]) -> str:
     """Return SubRip: numbered cues, comma before the milliseconds."""
     # An arrow inside the text would be read as the next cue's times.
     return "".join(
-        f"{number}\n{_times(cue, ',')}\n{_text(cue).replace('-->', '->')}\n\n"
+        f"{number}\n{_times(cue, ',')}\n{_ARROW.sub('->', _text(cue))}\n\n"
         for number, cue in enumerate(cues(map(_named, segments)), 1)
     )
 
@@ -143,7 +145,9 @@ def _told(transcript: Transcript) -> str:
     """Return the text; where speakers are told apart, a line for each turn that begins with its name in brackets."""
     if all(segment.speaker is None for segment in transcript.segments):
         return transcript.text
-    return "\n".join(f"[{speaker}]: {text}" for speaker, text in _turns(transcript.segments))
+    return "\n".join(
+        text if speaker is None else f"[{speaker}]: {text}" for speaker, text in _turns(transcript.segments)
+    )
 
 
 def _turns(segments: Iterable[Segment]) -> Iterator[tuple[str | None, str]]:

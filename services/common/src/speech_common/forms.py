@@ -40,9 +40,9 @@ STALLED_AFTER_S = 60.0
 # Who sends a byte a minute would hold it too. Slower than the slowest modem.
 _SLOWEST_BYTES_PER_S = 1000
 _MAX_FIELDS = 64
-_MAX_FIELD_BYTES = 1024 * 1024
+_MAX_FIELD_BYTES = 4 * 1024 * 1024
 # Four voice samples of 10 s fit in, and not 64 fields of the largest size.
-_MAX_FIELDS_BYTES = 8 * 1024 * 1024
+_MAX_FIELDS_BYTES = 16 * 1024 * 1024
 _EXTENDED_FILENAME = re.compile(rb";\s*filename\*\s*=", re.IGNORECASE)
 _IDENTITIES = frozenset({b"7bit", b"8bit", b"binary"})
 _CHARSETS = frozenset({"utf-8", "utf8", "us-ascii", "iso-8859-1"})

@@ -11,9 +11,9 @@ from itertools import chain, islice
 from typing import BinaryIO
 
 from speech_common.ahead import read_ahead
-from speech_common.errors import InvalidValue
 from speech_common.job import Progress
 from speech_common.models.batches import within_memory
+from speech_common.models.lease import refuse_long_hotwords
 from speech_common.request import refuse_unknown_languages
 from speech_common.sound.audio import announced_s
 from speech_common.sound.language import detect_language
@@ -33,9 +33,6 @@ _BATCHED_S = 28.0
 _BATCHED_SEARCHED_S = 14.0
 # Pieces of 4 s (256 kB) that are decoded from the file, and heard, beside the work on what comes before them.
 _AHEAD = 15
-# The model's window has 448 tokens, of which up to 223 go to the prompt or to what was said before. The library lets
-# hotwords take all the rest, and then, without a word, there is no room left for a transcript.
-_HOTWORD_TOKENS = 112
 
 
 def transcribe(
@@ -75,8 +72,7 @@ def transcribe(
 def _refuse_what_it_lacks(model: Model, options: Options) -> None:
     """Raise a FieldError for what this model cannot do."""
     refuse_unknown_languages(options, model.supported_languages)
-    if options.hotwords and len(model.hf_tokenizer.encode(options.hotwords)) > _HOTWORD_TOKENS:
-        raise InvalidValue("hotwords", options.hotwords, f"at most {_HOTWORD_TOKENS} tokens, some 80 words")
+    refuse_long_hotwords(model, options.hotwords)
 
 
 def _segments(transcriber: Transcriber, pieces: Iterator[Piece], batch_size: int) -> Iterator[Segment]:

@@ -25,6 +25,8 @@ def main() -> NoReturn:
     # Before anything of theirs is imported: nobody else is told what is done here.
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("PYANNOTE_METRICS_ENABLED", "0")
+    # HF_TOKEN is for pyannote, which is given it. With a wrong one the hub would refuse what is everybody's, too.
+    os.environ.setdefault("HF_HUB_DISABLE_IMPLICIT_TOKEN", "1")
     settings = start.begin(Settings, chatty=("faster_whisper", "whisperx", "pyannote", "torio"))
     listener = start.listen(settings)
     start.leave(_serve(settings, listener))

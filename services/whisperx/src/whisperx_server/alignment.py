@@ -5,11 +5,14 @@ Owns the use of `whisperx.alignment` (3.8.6), and which model there is for a lan
 
 import logging
 import math
+import re
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from itertools import accumulate, pairwise
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -28,6 +31,8 @@ _whisperx = lean.alignment()
 _VOICE = 0.5
 _KEPT = 2
 _FAILED_FOR_S = 600.0
+_WAITED_S = 600.0
+_CHECK_EVERY_S = 0.1
 _BUNDLES = [
     name
     for name, bundle in vars(torchaudio.pipelines).items()
@@ -60,7 +65,7 @@ class Aligner:
     def _words(self, text: str) -> list[str]:
         """Return words as whisperx divides a text, each with the space before it."""
         if self._metadata["language"] in _whisperx.LANGUAGES_WITHOUT_SPACES:
-            return [letter for letter in text if letter.strip()]
+            return re.findall(r"\s*\S", text)
         words = (f" {word.strip()}" for word in text.split(" ") if word.strip())
         return list(words)
 
@@ -86,37 +91,58 @@ class Aligners:
         self._downloads_allowed = downloads_allowed
         self._clock = clock
         self._loading = threading.Lock()  # one at a time: transformers changes torch while it loads
+        self._lock = threading.Lock()
+        self._under_way: dict[str, Future[Aligner | None]] = {}
         self._kept: dict[str, Aligner] = {}
         self._failed: dict[str, float] = {}
 
-    def find(self, language: str) -> Aligner | None:
+    def find(self, language: str, check: Callable[[], None] = lambda: None) -> Aligner | None:
         """Return what aligns a language; None where nothing can be had for it, which is tried again after 10 minutes.
 
-        Blocks while a model is loaded, or downloaded.
+        Blocks while a model is loaded, or downloaded, which goes on when what `check` raises ends the waiting; it is called
+        ten times a second. None too where that takes longer than `_WAITED_S`: the next one may find it.
         """
-        aligner = self._kept.get(language)
-        if aligner is not None or self._has_failed(language):
-            return aligner
-        with self._loading:
-            if (aligner := self._kept.get(language)) is not None or self._has_failed(language):
+        with self._lock:
+            aligner = self._kept.get(language)
+            if aligner is not None or self._has_failed(language):
                 return aligner
-            began = self._clock()
+            loaded = self._under_way.get(language)
+            if loaded is None:
+                loaded = self._under_way[language] = Future()
+                # A daemon: the end of the process does not wait for a download.
+                Thread(target=self._run, args=(language, loaded), name="load-aligner", daemon=True).start()
+        until = time.monotonic() + _WAITED_S
+        while time.monotonic() < until:
+            try:
+                return loaded.result(_CHECK_EVERY_S)
+            except TimeoutError:
+                check()
+        return None
+
+    def _run(self, language: str, loaded: "Future[Aligner | None]") -> None:
+        began = self._clock()
+        aligner = None
+        with self._loading:
             try:
                 aligner = self._load(language)
             except Exception as exc:  # noqa: BLE001 -- of all that strangers' files raise, none is to end a transcription
-                self._failed[language] = self._clock()
                 # Where transformers finds nothing, whisperx says so in general, and not why.
                 cause = str(exc.__context__ or exc).partition("\n")[0]
                 _log.warning("event=no_aligner language=%s cause=%r", language, cause)
-                return None
-            self._kept[language] = aligner
-            if len(self._kept) > _KEPT:
-                del self._kept[next(iter(self._kept))]
-            _log.info(
-                "event=aligner_loaded language=%s model=%s device=%s load_s=%.3f",
-                language, aligner.name, self._device, self._clock() - began,
-            )  # fmt: skip
-            return aligner
+            else:
+                _log.info(
+                    "event=aligner_loaded language=%s model=%s device=%s load_s=%.3f",
+                    language, aligner.name, self._device, self._clock() - began,
+                )  # fmt: skip
+        with self._lock:
+            del self._under_way[language]
+            if aligner is None:
+                self._failed[language] = self._clock()
+            else:
+                self._kept[language] = aligner
+                if len(self._kept) > _KEPT:
+                    del self._kept[next(iter(self._kept))]
+        loaded.set_result(aligner)
 
     def _has_failed(self, language: str) -> bool:
         failed_at = self._failed.get(language)

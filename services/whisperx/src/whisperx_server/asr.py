@@ -72,7 +72,9 @@ def hear(
     def decoded(windows: Sequence[Stretch]) -> list[tuple[Heard, bool]]:
         if model.model.device == "cpu":
             memory.give_back()  # the encoder takes most, and for a moment only
-        call = _Call(model, windows, times_words=times_words)
+        call = _Call(
+            model, windows, times_words=times_words, divides=task == "transcribe" and language in _UNSPACED
+        )
         options = {"beam_size": beam_size, "initial_prompt": prompt, "hotwords": hotwords}
         # Given a model it loads nothing, and neither the name nor the device matters.
         pipeline = _whisperx.load_model(
@@ -105,10 +107,11 @@ def hear(
 class _Call:
     """The model, as whisperx's pipeline sees it for one batch: what it decodes is kept, which the pipeline does not."""
 
-    def __init__(self, model: Any, windows: Sequence[Stretch], *, times_words: bool) -> None:
+    def __init__(self, model: Any, windows: Sequence[Stretch], *, times_words: bool, divides: bool) -> None:
         self._model = model
         self._windows = windows
         self._times_words = times_words
+        self._divides = divides
         self.heard: list[tuple[Heard, bool]] = []
         """What each window says, and whether the decoder had no room for all of it."""
 
@@ -160,7 +163,7 @@ class _Call:
             Word(word["word"], float(word["start"]), float(word["end"]), float(word["probability"]))
             for word in part["words"]
         )
-        yield from words if tokenizer.language_code in _UNSPACED else _whole(words)
+        yield from words if self._divides else _whole(words)
 
 
 class _Windows(lean.Vad):

@@ -7,6 +7,7 @@ speakers while it comes. The parts that need torch are given to it; it knows nei
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from typing import BinaryIO, Protocol
 
@@ -14,7 +15,7 @@ from speech_common.ahead import in_order, read_ahead
 from speech_common.job import Progress
 from speech_common.languages import DetectedLanguage
 from speech_common.models.batches import groups, within_memory
-from speech_common.models.lease import leased, refuse_what_lacks
+from speech_common.models.lease import leased, refuse_long_hotwords, refuse_what_lacks
 from speech_common.models.registry import Registry
 from speech_common.models.served import Served
 from speech_common.request import refuse_unknown_languages
@@ -72,7 +73,7 @@ class Parts(Protocol):
     ) -> list[Heard]:
         """Write down what is said in stretches, decoded as one batch."""
 
-    def aligner(self, language: str) -> Aligner | None:
+    def aligner(self, language: str, check: Callable[[], None]) -> Aligner | None:
         """Return what aligns that language; None where nothing can be had for it."""
 
 
@@ -94,6 +95,7 @@ class Engine:
         with leased(self._registry, model, progress) as whisper:
             refuse_what_lacks(whisper.facts, detects=options.language is None)
             refuse_unknown_languages(options, whisper.supported_languages)
+            refuse_long_hotwords(whisper, options.hotwords)
             if options.diarize:
                 self._parts.diarizer.load()
             progress.known(duration_s=announced_s(file, self._settings.max_audio_s))
@@ -145,7 +147,7 @@ class _Recording:
         self._progress = progress
         # A text in another language than the audio cannot be laid on it.
         is_aligned = options.times_words and options.task == "transcribe"
-        self._aligner = parts.aligner(language) if is_aligned else None
+        self._aligner = parts.aligner(language, progress.check) if is_aligned else None
         self._times_words = options.times_words and self._aligner is None and model.facts.times_words
         self._count = 0
         self._said_until_s = 0.0
@@ -158,6 +160,7 @@ class _Recording:
         with closing(read_ahead(heard(reading.blocks()), _AHEAD)) as pieces:
             spoken = speech(pieces, options.voice) if options.vad_filter else pieces
             for stretch, said in self._heard(stretches(spoken, _WINDOW_S, _SEARCHED_S), size):
+                progress.check()
                 for segment in self._segments(stretch, said):
                     progress.said(segment)
                     segments.append(segment)
@@ -203,13 +206,22 @@ class _Recording:
         for sentence in self._sentences(stretch, said):
             words = tuple(self._word(stretch, word) for word in sentence.words)
             if not words:
-                yield self._segment(stretch, said, sentence.text, (), self._rising(stretch, sentence))
+                yield self._wordless(stretch, said, sentence)
             elif self._speakers is None:
                 yield self._segment(stretch, said, sentence.text, words, (words[0].start, words[-1].end))
             else:
                 for part in self._speakers.split(words):
                     text = "".join(word.word for word in part)
                     yield self._segment(stretch, said, text, part, (part[0].start, part[-1].end))
+
+    def _wordless(self, stretch: Stretch, said: Heard, sentence: Sentence) -> Segment:
+        """Return what nothing tells the words' times of: all of it is whose turns are most of it."""
+        start_s, end_s = self._risen(*stretch.recorded(sentence.start_s, sentence.end_s, 0.0))
+        segment = self._segment(stretch, said, sentence.text, (), (start_s, end_s))
+        if self._speakers is None:
+            return segment
+        ((whole,),) = self._speakers.split((Word(sentence.text, start_s, end_s),))
+        return replace(segment, speaker=whole.speaker)
 
     def _sentences(self, stretch: Stretch, said: Heard) -> list[Sentence]:
         if self._aligner is not None:
@@ -237,9 +249,6 @@ class _Recording:
     def _word(self, stretch: Stretch, word: Word) -> Word:
         start_s, end_s = self._risen(*stretch.recorded(word.start, word.end))
         return Word(word.word, start_s, end_s, word.probability)
-
-    def _rising(self, stretch: Stretch, sentence: Sentence) -> tuple[float, float]:
-        return self._risen(*stretch.recorded(sentence.start_s, sentence.end_s))
 
     def _risen(self, start_s: float, end_s: float) -> tuple[float, float]:
         """Return times that are not before what was said last."""

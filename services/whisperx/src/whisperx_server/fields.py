@@ -46,7 +46,9 @@ FORMAT_NAMES = {
 _STREAMED = (ResponseFormat.JSON, ResponseFormat.TEXT, ResponseFormat.DIARIZED_JSON)
 _MOST_SPEAKERS = 64
 _MOST_REFERENCES = 4
-_LONGEST_NAME = 100
+_LONGEST_NAME = 40
+# What diarized_json calls those whose names are not known.
+_LETTERS = re.compile("[A-Z]{1,2}")
 _DATA_URL = re.compile(r"data:[^,]{0,200};base64,(.*)", re.DOTALL)
 
 
@@ -65,16 +67,18 @@ def transcription_request(form: Form, *, task: str = "transcribe") -> Transcript
     references = _references(form)
     is_diarized = response_format is ResponseFormat.DIARIZED_JSON or bool(references)
     diarize, at_least, at_most = _speakers(form, default=is_diarized)
+    # The text of a stream names nobody, but for diarized_json.
+    streamed = [each for each in _STREAMED if each is not ResponseFormat.TEXT or not diarize]
     return TranscriptionRequest(
         model=form.text("model"),
         response_format=response_format,
         granularities=granularities,
-        stream=fields.stream(form, response_format, _STREAMED),
+        stream=fields.stream(form, response_format, streamed),
         options=Options(
             task=task,
             language=language,
             languages=languages,
-            prompt=fields.plain("prompt", form.text("prompt")),
+            prompt=fields.prompt(form),
             hotwords=fields.hotwords(form),
             beam_size=fields.beam_size(form),
             batch_size=fields.batch_size(form),
@@ -152,11 +156,13 @@ def _references(form: Form) -> tuple[Reference, ...]:
     if len(names) > _MOST_REFERENCES:
         raise InvalidValue("known_speaker_names", f"{len(names)} of them", f"at most {_MOST_REFERENCES}")
     for name in names:
-        if names.count(name) > 1 or name.startswith(UNKNOWN_SPEAKER) or len(name) > _LONGEST_NAME:
+        is_taken = name.startswith(UNKNOWN_SPEAKER) or _LETTERS.fullmatch(name) or names.count(name) > 1
+        if is_taken or len(name) > _LONGEST_NAME or not name.isprintable():
             raise InvalidValue(
                 "known_speaker_names",
                 name[:_LONGEST_NAME],
-                f"different names of at most {_LONGEST_NAME} characters, none beginning with {UNKNOWN_SPEAKER}",
+                f"different names of at most {_LONGEST_NAME} characters on one line; A to ZZ, and what begins with "
+                f"{UNKNOWN_SPEAKER}, are for those who are not known",
             )
     return tuple(Reference(name, _sample(value)) for name, value in zip(names, samples, strict=True))
 

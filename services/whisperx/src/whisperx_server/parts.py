@@ -59,7 +59,7 @@ class TorchParts:
             check=check,
         )
 
-    def aligner(self, language: str) -> "Aligner | None":
+    def aligner(self, language: str, check: Callable[[], None]) -> "Aligner | None":
         """Return what aligns that language; None where nothing can be had for it."""
         from whisperx_server.alignment import Aligners
 
@@ -70,7 +70,7 @@ class TorchParts:
                     device=self._settings.device,
                     downloads_allowed=self._settings.downloads != "none",
                 )
-        return self._aligners.find(language)
+        return self._aligners.find(language, check)
 
     def assign(self, turns: Sequence[Turn], words: Sequence[Word]) -> list[str | None]:
         """Say who speaks each of the words."""

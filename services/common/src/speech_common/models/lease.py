@@ -17,6 +17,9 @@ from speech_common.models.served import Served, is_want_of_memory
 
 _log = logging.getLogger("speech.models")
 M = TypeVar("M", bound=Served)
+# The model's window has 448 tokens, of which up to 223 go to the prompt or to what was said before. The library lets
+# hotwords take all the rest, and then, without a word, there is no room left for a transcript.
+_HOTWORD_TOKENS = 112
 
 
 @contextmanager
@@ -52,3 +55,9 @@ def refuse_what_lacks(facts: Facts, *, detects: bool, times_words: bool = False)
             "",
             "a language's code; this model cannot tell it by itself, for its config.json has no lang_ids",
         )
+
+
+def refuse_long_hotwords(model: Served, hotwords: str | None) -> None:
+    """Raise InvalidValue where hotwords would leave a transcript no room."""
+    if hotwords and len(model.hf_tokenizer.encode(hotwords)) > _HOTWORD_TOKENS:
+        raise InvalidValue("hotwords", hotwords, f"at most {_HOTWORD_TOKENS} tokens, some 80 words")

