@@ -24,11 +24,11 @@ demo: $(VENV)/.demo ## show the main job on real speech (RUNTIME=compose: with c
 test: $(VENV)/.test lint ## lint, type-check and run every test that this machine can run
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-demo-whisperx: $(VENV)/.demo ## the same with the WhisperX service beside it (2 GB into ~/.cache, once)
+demo-whisperx: $(VENV)/.demo ## the same with the WhisperX service beside it (2.5 GB into ~/.cache, once)
 	@environment=$$(services/whisperx/tests/environment $(PYTHON)) && PYTHONPATH=$(WHISPERX_PATH) \
 		$(BIN)/autostart demo --whisperx $$environment/bin/python
 
-test-whisperx: $(VENV)/.demo ## hear real recordings with the real whisperx, in an environment of its own in ~/.cache (2 GB)
+test-whisperx: $(VENV)/.demo ## hear real recordings with the real whisperx, in an environment of its own in ~/.cache (2.5 GB)
 	environment=$$(services/whisperx/tests/environment $(PYTHON)) && PYTHONPATH=$(WHISPERX_PATH) \
 		AUTOSTART_PYTHON=$(CURDIR)/$(BIN)/python $$environment/bin/python -m pytest services/whisperx/tests $(WHISPERX_PYTEST_ARGS)
 

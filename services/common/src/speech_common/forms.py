@@ -7,7 +7,6 @@ temporary file once it is over 1 MB; nothing of it is left when the request ends
 """
 
 import asyncio
-import errno
 import re
 import time
 from collections.abc import AsyncGenerator, Collection
@@ -30,10 +29,10 @@ from speech_common.errors import (
     MissingField,
     RepeatedField,
     RequestStalled,
-    StorageFull,
     UnexpectedParameter,
     UnknownField,
 )
+from speech_common.storage import storage_told
 
 STALLED_AFTER_S = 60.0
 """How long nothing of a body may come. A client that lost its network would hold its upload's place for ever."""
@@ -165,16 +164,13 @@ async def read_form(request: Request, max_body_bytes: int, stalled_after_s: floa
             request.headers, stream, max_files=1, max_fields=_MAX_FIELDS, max_part_size=_MAX_FIELD_BYTES
         )
         try:
-            parsed = await parser.parse()
+            with storage_told():
+                parsed = await parser.parse()
             if not parser.ended:
                 parser.discard()
                 raise MalformedForm("it ends before its closing boundary.")
         except MultiPartException as exc:
             raise MalformedForm(exc.message) from exc
-        except OSError as exc:
-            if exc.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise StorageFull from exc
-            raise
     fields: dict[str, list[str]] = {}
     upload: UploadFile | None = None
     for name, value in parsed.multi_items():

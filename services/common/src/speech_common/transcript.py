@@ -57,3 +57,16 @@ class Transcript:
     def words(self) -> tuple[Word, ...]:
         """Return the words of all segments; empty where none were asked for."""
         return tuple(word for segment in self.segments for word in segment.words)
+
+
+class Rising:
+    """Times that are never before what was said last: a decoder's may run backwards."""
+
+    def __init__(self) -> None:
+        self._until_s = 0.0
+
+    def risen(self, start_s: float, end_s: float) -> tuple[float, float]:
+        """Return from when to when something is said after all that came before, rounded to ms."""
+        start_s = max(start_s, self._until_s)
+        self._until_s = max(end_s, start_s)
+        return round(start_s, 3), round(self._until_s, 3)

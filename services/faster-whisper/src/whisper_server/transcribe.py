@@ -18,9 +18,10 @@ import faster_whisper.transcribe
 from speech_common.ahead import in_order
 from speech_common.job import Progress
 from speech_common.models.batches import groups
+from speech_common.sound.reading import with_a_voice
 from speech_common.sound.voice import FRAME_S
 from speech_common.sound.windows import Held, Piece, Stretch
-from speech_common.transcript import Segment, Word
+from speech_common.transcript import Rising, Segment, Word
 
 from whisper_server.decoder import BeginsLater, Chunk, Decoder
 from whisper_server.guard import IMPRECISION_S, Doubt, Measures, doubt, is_invented, unheard_from
@@ -43,7 +44,7 @@ class Transcriber:
         self._decoder = Decoder(model, options, language, progress.check)
         self._progress = progress
         self._count = 0
-        self._said_until_s = 0.0
+        self._times = Rising()
         self.doubts: Counter[str] = Counter()
         """Why and how often chunks were decoded again, and how many segments nobody spoke."""
 
@@ -78,7 +79,7 @@ class Transcriber:
     def batched(self, stretches: Iterable[Stretch], size: int) -> Iterator[Segment]:
         """Decode stretches of at most 30 s each, up to `size` at a time; those without any voice are left out."""
         streams = self._model.streams
-        batches = groups(self._with_a_voice(stretches), max(1, size // streams))
+        batches = groups(with_a_voice(stretches, self._progress), max(1, size // streams))
         calls = (partial(list[Chunk], self._decoder.at_once(group)) for group in batches)
         for chunks in in_order(calls, streams):
             for chunk in chunks:
@@ -126,12 +127,6 @@ class Transcriber:
 
         return is_needed
 
-    def _with_a_voice(self, stretches: Iterable[Stretch]) -> Iterator[Stretch]:
-        for stretch in stretches:
-            self._progress.check()
-            if stretch.may_speak():
-                yield stretch
-
     def _said(
         self, parts: Iterable[faster_whisper.transcribe.Segment], stretch: Stretch, said: list[int]
     ) -> Iterator[Segment]:
@@ -159,7 +154,7 @@ class Transcriber:
         if words:
             start_s, end_s = words[0].start, words[-1].end
         else:
-            start_s, end_s = self._rising(*stretch.recorded(part.start, part.end, IMPRECISION_S))
+            start_s, end_s = self._times.risen(*stretch.recorded(part.start, part.end, IMPRECISION_S))
         number, self._count = self._count, self._count + 1
         return Segment(
             id=number,
@@ -177,11 +172,5 @@ class Transcriber:
 
     def _word(self, word: faster_whisper.transcribe.Word, stretch: Stretch) -> Word:
         return Word(
-            word.word, *self._rising(*stretch.recorded(word.start, word.end)), float(word.probability)
+            word.word, *self._times.risen(*stretch.recorded(word.start, word.end)), float(word.probability)
         )
-
-    def _rising(self, start_s: float, end_s: float) -> tuple[float, float]:
-        """Return times that are not before what was said last."""
-        start_s = max(start_s, self._said_until_s)
-        self._said_until_s = max(end_s, start_s)
-        return round(start_s, 3), round(self._said_until_s, 3)

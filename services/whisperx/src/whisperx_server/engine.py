@@ -21,9 +21,9 @@ from speech_common.models.served import Served
 from speech_common.request import refuse_unknown_languages
 from speech_common.sound.audio import announced_s
 from speech_common.sound.language import detect_language
-from speech_common.sound.reading import Reading
+from speech_common.sound.reading import Reading, with_a_voice
 from speech_common.sound.windows import Stretch, heard, speech, stretches
-from speech_common.transcript import Segment, Transcript, Word
+from speech_common.transcript import Rising, Segment, Transcript, Word
 
 from whisperx_server.options import Options
 from whisperx_server.references import known_speakers
@@ -150,7 +150,7 @@ class _Recording:
         self._aligner = parts.aligner(language, progress.check) if is_aligned else None
         self._times_words = options.times_words and self._aligner is None and model.facts.times_words
         self._count = 0
-        self._said_until_s = 0.0
+        self._times = Rising()
 
     def transcribe(self, reading: Reading, batch_size: int, written_in: str) -> Transcript:
         """Decode all of it, telling each segment as soon as it is known."""
@@ -178,7 +178,7 @@ class _Recording:
         streams = self._model.streams
         calls = (
             partial(self._hear, group)
-            for group in groups(self._with_a_voice(windows), max(1, size // streams))
+            for group in groups(with_a_voice(windows, self._progress), max(1, size // streams))
         )
         for group in in_order(calls, streams):
             yield from group
@@ -193,12 +193,6 @@ class _Recording:
             check=self._progress.check,
         )
         return list(zip(group, said, strict=True))
-
-    def _with_a_voice(self, windows: Iterable[Stretch]) -> Iterator[Stretch]:
-        for stretch in windows:
-            self._progress.check()
-            if stretch.may_speak():
-                yield stretch
 
     def _segments(self, stretch: Stretch, said: Heard) -> Iterator[Segment]:
         if not said.text.strip():
@@ -216,7 +210,7 @@ class _Recording:
 
     def _wordless(self, stretch: Stretch, said: Heard, sentence: Sentence) -> Segment:
         """Return what nothing tells the words' times of: all of it is whose turns are most of it."""
-        start_s, end_s = self._risen(*stretch.recorded(sentence.start_s, sentence.end_s, 0.0))
+        start_s, end_s = self._times.risen(*stretch.recorded(sentence.start_s, sentence.end_s, 0.0))
         segment = self._segment(stretch, said, sentence.text, (), (start_s, end_s))
         if self._speakers is None:
             return segment
@@ -247,11 +241,5 @@ class _Recording:
         )
 
     def _word(self, stretch: Stretch, word: Word) -> Word:
-        start_s, end_s = self._risen(*stretch.recorded(word.start, word.end))
+        start_s, end_s = self._times.risen(*stretch.recorded(word.start, word.end))
         return Word(word.word, start_s, end_s, word.probability)
-
-    def _risen(self, start_s: float, end_s: float) -> tuple[float, float]:
-        """Return times that are not before what was said last."""
-        start_s = max(start_s, self._said_until_s)
-        self._said_until_s = max(end_s, start_s)
-        return round(start_s, 3), round(self._said_until_s, 3)

