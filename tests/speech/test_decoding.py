@@ -36,7 +36,7 @@ class Scripted:
         self.tokenizer = Tokenizer(self.hf_tokenizer, False, task="transcribe", language="en")
         self.feature_extractor = FeatureExtractor()
         self.model = SimpleNamespace(device="cpu", is_multilingual=False, generate=self._generate)
-        self.batches, self.stretches = [], []
+        self.windows, self.batches, self.stretches = [], [], []
         self.asked = None
         self._batched, self._alone, self._seeks = batched, alone, seeks
         self._measures = {"logprob": -0.2, "no_speech": 0.0} | measures
@@ -53,6 +53,7 @@ class Scripted:
         return contextlib.nullcontext()
 
     def encode(self, features):
+        self.windows.append(features)
         return ctranslate2.StorageView.from_array(np.zeros((1, 1500, 4), np.float32))
 
     def _generate(self, encoded, prompts, **asked):
@@ -122,6 +123,18 @@ def test_text_that_looks_right_is_taken_as_it_is(scripted):
     assert spans(said) == [(0, 4), (4, 8), (second, second + 4), (second + 4, second + 8)]
     assert [segment.id for segment in said] == [0, 1, 2, 3]
     assert model.stretches == []
+
+
+@pytest.mark.parametrize("duration_s", [0.5, 20.0, 28.0])
+def test_rest_of_a_window_is_silence(scripted, duration_s):
+    """What the library fills it with, zeros, is a sound: the model then often leaves out the last sentence."""
+    model = scripted()
+    samples = np.random.default_rng(0).normal(0, 0.1, int(duration_s * RATE)).astype(np.float32)
+    batched(model, Stretch([piece_of(samples)]))
+    [heard] = model.windows
+    whole = np.concatenate([samples, np.zeros(30 * RATE - len(samples), np.float32)])
+    assert heard.shape == (80, 3000)
+    assert np.allclose(heard, model.feature_extractor(whole)[:, :3000])
 
 
 LOOP = [(0.0, " He was not an" * 20, 8.0)]
