@@ -18,13 +18,15 @@ import sys
 from pathlib import Path
 from whisperx_server.speakers import choice
 for name in ("senko", "pyannote"):
-    choice.make(name, token="", model_dir=None, device="cpu", threads=1)
+    choice.make(name, token="", model_dir=None, device="cpu", downloads_allowed=True)
 print([name for name in ("torch", "senko", "pyannote.audio", "sklearn", "scipy") if name in sys.modules])
 """
 
 
-def made(diarization="auto", token="", model_dir=None):
-    return choice.make(diarization, token=token, model_dir=model_dir, device="cpu", threads=1)
+def made(diarization="auto", token="", model_dir=None, *, downloads_allowed=True):
+    return choice.make(
+        diarization, token=token, model_dir=model_dir, device="cpu", downloads_allowed=downloads_allowed
+    )
 
 
 def voices(*counts, spread=0.3):
@@ -63,6 +65,15 @@ def test_pyannote_without_a_token_says_what_to_accept_and_to_set():
         made("pyannote").load()
     assert MODEL in refused.value.reason
     assert "HF_TOKEN" in refused.value.reason
+
+
+def test_pyannote_that_may_not_be_downloaded_says_what_is_missing_and_where(monkeypatch, tmp_path):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    for token in ("", "hf_secret"):
+        with pytest.raises(DiarizationUnavailable, match="WHISPER_DOWNLOADS=none") as refused:
+            made("pyannote", token, downloads_allowed=False).load()
+        assert refused.value.reason.startswith(f"config.yaml of {MODEL} is not in the cache at {tmp_path}")
+        assert "DIARIZATION_MODEL" in refused.value.reason
 
 
 def test_a_directory_without_the_pipeline_is_named(tmp_path):

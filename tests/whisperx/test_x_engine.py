@@ -61,11 +61,14 @@ class Diarizer:
         self.turns_told = TURNS
         self.failure = None
         self.sought = None
+        self.is_loaded = False
 
-    def load(self):
+    def load(self, check):
         self._log.append("load")
+        check()
         if self.failure:
             raise self.failure
+        self.is_loaded = True
 
     def turns(self, pieces, sought, check):
         self._log.append("turns")
@@ -200,7 +203,7 @@ def test_segments_are_told_with_their_speakers_as_they_come(run):
 
 def test_speakers_are_told_apart_before_anything_is_decoded(run, parts):
     run(language="en", times_words=True, diarize=True, min_speakers=2, max_speakers=3)
-    assert parts.log[:2] == ["load", "turns"]
+    assert parts.log[:3] == ["load", "aligner en", "turns"]
     assert (parts.diarizer.sought.at_least, parts.diarizer.sought.at_most) == (2, 3)
     assert parts.diarizer.heard_s == pytest.approx(22.43, abs=0.01)
 
@@ -226,12 +229,47 @@ def test_words_that_nobody_was_heard_to_say_are_kept(run, parts):
     assert len([word for segment in transcript.segments for word in segment.words]) == 22
 
 
-def test_who_speaks_is_told_of_a_text_whose_words_nothing_times(run, parts, monkeypatch):
-    monkeypatch.setattr(
-        Model, "facts", Facts(is_multilingual=True, languages=("en", "fr"), times_words=False)
-    )
+@pytest.fixture
+def untimed(monkeypatch):
+    """A model whose config.json has no alignment heads."""
+    facts = Facts(is_multilingual=True, languages=("en", "fr"), times_words=False)
+    monkeypatch.setattr(Model, "facts", facts)
+
+
+@pytest.mark.usefixtures("untimed")
+def test_who_speaks_is_told_of_a_text_whose_words_nothing_times(run):
     transcript = run(language="en", times_words=True, diarize=True)
     assert [(segment.speaker, segment.words) for segment in transcript.segments] == [("SPEAKER_00", ())]
+
+
+@pytest.mark.usefixtures("untimed")
+@pytest.mark.parametrize(
+    ("options", "log", "reason"),
+    [
+        ({"language": "en"}, ["load", "aligner en"], "no alignment model for en"),
+        ({}, ["load", "aligner fr"], "no alignment model for fr"),
+        ({"task": "translate"}, ["load"], "alignment_heads"),
+    ],
+)
+def test_words_that_nothing_times_are_refused_by_name_before_anything_is_computed(
+    run, parts, options, log, reason
+):
+    with pytest.raises(UnsupportedField, match=reason) as refused:
+        run(times_words=True, words_for="format", diarize=True, **options)
+    assert refused.value.param == "format"
+    assert parts.log == log
+
+
+@pytest.mark.usefixtures("untimed")
+def test_words_that_only_an_alignment_times_are_not_refused(run, parts):
+    parts.aligned = Aligner()
+    transcript = run(times_words=True, words_for="format")
+    assert [word.word for word in transcript.segments[0].words] == [" Aligned."]
+
+
+@pytest.mark.usefixtures("untimed")
+def test_text_needs_nothing_that_times_words(run):
+    assert run(language="en").text.startswith("w0 w1")
 
 
 def test_hotwords_leave_room_for_a_transcript(run, parts):
@@ -289,6 +327,18 @@ def test_abandoned_work_ends(run, parts):
     with pytest.raises(Abandoned):
         run(language="en", times_words=True, diarize=True, progress=Gone())
     assert "hear" not in parts.log
+
+
+def test_who_leaves_while_what_tells_speakers_apart_loads_is_let_go(run, parts):
+    class Gone(Heard):
+        def check(self):
+            if parts.log:
+                raise Abandoned
+
+    with pytest.raises(Abandoned):
+        run(language="en", times_words=True, diarize=True, progress=Gone())
+    assert parts.log == ["load"]
+    assert not parts.diarizer.is_loaded
 
 
 def reference(seconds=3.0, content=None):

@@ -36,7 +36,7 @@ def test_no_field_at_all_is_the_plainest_request():
     assert openai().response_format is ResponseFormat.JSON
     request = transcribe()
     assert request.response_format is ResponseFormat.WHISPERX_JSON
-    assert request.options == Options(times_words=True)
+    assert request.options == Options(times_words=True, words_for="format")
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,10 @@ def test_no_field_at_all_is_the_plainest_request():
         ({"task": "translate"}, {"task": "translate"}),
         ({"temperature": "0"}, {}),
         ({"chunking_strategy": "auto"}, {"vad_filter": True}),
-        ({"response_format": "srt"}, {"times_words": True}),
+        ({"response_format": "srt"}, {"times_words": True, "words_for": "response_format"}),
+        ({"response_format": "verbose_json"}, {"times_words": True}),
+        ({"response_format": "tsv"}, {"times_words": True}),
+        ({"word_timestamps": "true"}, {"times_words": True, "words_for": "word_timestamps"}),
         ({"response_format": "text"}, {}),
         ({"response_format": "diarized_json"}, {"diarize": True, "times_words": True}),
     ],
@@ -65,12 +68,19 @@ def test_field_becomes_an_option(fields, expected):
 
 
 @pytest.mark.parametrize(
-    ("name", "response_format", "times_words"),
-    [("json", "whisperx_json", True), ("txt", "text", False), ("srt", "srt", True), ("tsv", "tsv", True), ("vtt", "vtt", True)],
-)  # fmt: skip
-def test_format_is_named_as_whisperx_does(name, response_format, times_words):
+    ("name", "response_format", "times_words", "words_for"),
+    [
+        ("json", "whisperx_json", True, "format"),
+        ("txt", "text", False, None),
+        ("srt", "srt", True, "format"),
+        ("tsv", "tsv", True, None),
+        ("vtt", "vtt", True, "format"),
+    ],
+)
+def test_format_is_named_as_whisperx_does(name, response_format, times_words, words_for):
     request = transcribe(format=name)
-    assert (request.response_format, request.options.times_words) == (response_format, times_words)
+    assert request.response_format == response_format
+    assert request.options == Options(times_words=times_words, words_for=words_for)
 
 
 def test_known_speakers_have_a_name_and_a_voice_each():
@@ -84,7 +94,7 @@ def test_known_speakers_have_a_name_and_a_voice_each():
 
 def test_words_are_timed_for_those_who_see_them():
     request = openai(response_format="verbose_json", timestamp_granularities=["word"])
-    assert request.options.times_words
+    assert request.options == Options(times_words=True, words_for="timestamp_granularities")
     assert request.granularities == {Granularity.WORD}
 
 

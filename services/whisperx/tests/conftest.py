@@ -2,7 +2,10 @@
 
 import hashlib
 import importlib.util
+import json
 import os
+import subprocess
+import sys
 import tempfile
 import wave
 from pathlib import Path
@@ -18,6 +21,20 @@ from whisperx_server.settings import Settings
 EXAMPLES = Path(__file__).parents[3] / "examples"
 RATE = 16000
 _BLOCK = 16000
+_TAKEN = """
+import json, threading
+import numpy as np
+from pathlib import Path
+noise = np.random.default_rng(0).normal(scale=0.1, size=32000).astype(np.float32)
+exec({load!r})
+def work():
+    exec({work!r})
+    import threadpoolctl, torch
+    print(json.dumps([torch.get_num_threads(), *(one["num_threads"] for one in threadpoolctl.threadpool_info())]))
+thread = threading.Thread(target=work)
+thread.start()
+thread.join()
+"""
 
 
 class Recordings:
@@ -49,6 +66,23 @@ class Recordings:
 @pytest.fixture(scope="session")
 def recordings():
     return Recordings()
+
+
+@pytest.fixture(scope="session")
+def threads_taken():
+    """Load something in a process that is told one thread, as WHISPER_THREADS=1 does, and use it in a thread of its own.
+
+    Returns how many threads each library takes there, after that.
+    """
+
+    def taken(load, work):
+        env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+        code = _TAKEN.format(load=load, work=work)
+        looked = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
+        assert looked.returncode == 0, looked.stderr
+        return json.loads(looked.stdout.splitlines()[-1])
+
+    return taken
 
 
 @pytest.fixture(scope="session")

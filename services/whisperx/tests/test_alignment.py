@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import torchaudio
+from speech_common.job import Abandoned
 from whisperx_server.alignment import Aligner, Aligners
 from whisperx_server.asr import hear
 from whisperx_server.said import Heard
@@ -250,6 +251,36 @@ def test_model_is_loaded_once_for_all_threads_and_two_are_kept(models_dir, engli
     assert found.find("en") is first
     found.find("it")
     assert found.find("en") is not first
+
+
+def test_who_leaves_while_a_model_loads_is_let_go_and_the_next_one_finds_it(models_dir):
+    may_load = threading.Event()
+
+    def begin():
+        assert may_load.wait(60)
+        return 0.0
+
+    def leave():
+        raise Abandoned
+
+    found = aligners(models_dir, clock=begin)
+    with pytest.raises(Abandoned):
+        found.find("en", leave)
+    may_load.set()
+    assert found.find("en", leave) is not None
+
+
+def test_no_library_takes_more_threads_than_it_is_told(models_dir, threads_taken):
+    load = f"""
+from speech_common.sound.windows import heard, stretches
+from whisperx_server.alignment import Aligners
+from whisperx_server.said import Heard
+aligner = Aligners(Path({str(models_dir)!r}), "cpu", downloads_allowed=False).find("en")
+[window] = stretches(heard([noise]), 28.0, 14.0)
+"""
+    taken = threads_taken(load, "aligner.sentences(window, Heard(' He was.', -0.1))")
+    assert len(taken) > 1
+    assert set(taken) == {1}
 
 
 def test_nothing_is_written_to_the_output_and_no_text_to_the_log(models_dir, recordings, capfd, caplog):

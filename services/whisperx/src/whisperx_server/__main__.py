@@ -28,6 +28,8 @@ def main() -> NoReturn:
     # HF_TOKEN is for pyannote, which is given it. With a wrong one the hub would refuse what is everybody's, too.
     os.environ.setdefault("HF_HUB_DISABLE_IMPLICIT_TOKEN", "1")
     settings = start.begin(Settings, chatty=("faster_whisper", "whisperx", "pyannote", "torio"))
+    # What torch and the BLAS libraries take, in every thread; the decoder is told on its own.
+    os.environ["OMP_NUM_THREADS"] = str(settings.threads_per_worker)
     listener = start.listen(settings)
     start.leave(_serve(settings, listener))
 

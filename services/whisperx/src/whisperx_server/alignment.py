@@ -8,11 +8,11 @@ import math
 import re
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
+from functools import partial
 from itertools import accumulate, pairwise
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -21,8 +21,10 @@ import torchaudio
 from speech_common.sound.voice import FRAME_S
 from speech_common.sound.windows import Stretch
 from speech_common.transcript import Word
+from speech_common.waiting import Check
 
 from whisperx_server import lean
+from whisperx_server.lazy import Lazy
 from whisperx_server.said import Heard, Sentence
 from whisperx_server.sentences import sentences
 
@@ -32,7 +34,6 @@ _VOICE = 0.5
 _KEPT = 2
 _FAILED_FOR_S = 600.0
 _WAITED_S = 600.0
-_CHECK_EVERY_S = 0.1
 _BUNDLES = [
     name
     for name, bundle in vars(torchaudio.pipelines).items()
@@ -92,34 +93,29 @@ class Aligners:
         self._clock = clock
         self._loading = threading.Lock()  # one at a time: transformers changes torch while it loads
         self._lock = threading.Lock()
-        self._under_way: dict[str, Future[Aligner | None]] = {}
-        self._kept: dict[str, Aligner] = {}
+        self._kept: dict[str, Lazy[Aligner | None]] = {}
+        self._ready: deque[str] = deque()
         self._failed: dict[str, float] = {}
 
-    def find(self, language: str, check: Callable[[], None] = lambda: None) -> Aligner | None:
+    def find(self, language: str, check: Check = None) -> Aligner | None:
         """Return what aligns a language; None where nothing can be had for it, which is tried again after 10 minutes.
 
         Blocks while a model is loaded, or downloaded, which goes on when what `check` raises ends the waiting; it is called
         ten times a second. None too where that takes longer than `_WAITED_S`: the next one may find it.
         """
         with self._lock:
+            if self._has_failed(language):
+                return None
             aligner = self._kept.get(language)
-            if aligner is not None or self._has_failed(language):
-                return aligner
-            loaded = self._under_way.get(language)
-            if loaded is None:
-                loaded = self._under_way[language] = Future()
-                # A daemon: the end of the process does not wait for a download.
-                Thread(target=self._run, args=(language, loaded), name="load-aligner", daemon=True).start()
-        until = time.monotonic() + _WAITED_S
-        while time.monotonic() < until:
-            try:
-                return loaded.result(_CHECK_EVERY_S)
-            except TimeoutError:
-                check()
-        return None
+            if aligner is None:
+                aligner = self._kept[language] = Lazy(partial(self._found, language), "load-aligner")
+        try:
+            return aligner.get(check, _WAITED_S)
+        except TimeoutError:
+            return None
 
-    def _run(self, language: str, loaded: "Future[Aligner | None]") -> None:
+    def _found(self, language: str) -> Aligner | None:
+        """Load what aligns a language, and make room for it; or note that nothing can be had."""
         began = self._clock()
         aligner = None
         with self._loading:
@@ -135,14 +131,14 @@ class Aligners:
                     language, aligner.name, self._device, self._clock() - began,
                 )  # fmt: skip
         with self._lock:
-            del self._under_way[language]
             if aligner is None:
                 self._failed[language] = self._clock()
+                del self._kept[language]
             else:
-                self._kept[language] = aligner
-                if len(self._kept) > _KEPT:
-                    del self._kept[next(iter(self._kept))]
-        loaded.set_result(aligner)
+                self._ready.append(language)
+                if len(self._ready) > _KEPT:
+                    del self._kept[self._ready.popleft()]
+        return aligner
 
     def _has_failed(self, language: str) -> bool:
         failed_at = self._failed.get(language)

@@ -1,8 +1,9 @@
 """What a request asks of the models: the work of a job, from the file to the transcript, in bounded memory.
 
-Owns the order of things: who speaks, then which language, then stretch by stretch the words, when they are said and by
-whom. So what would fail for want of a token fails before anything is computed, and a transcript can be read with its
-speakers while it comes. The parts that need torch are given to it; it knows neither HTTP nor forms, nor torch.
+Owns the order of things: which language, then who speaks, then stretch by stretch the words, when they are said and by
+whom. So what would fail for want of a token, or of anything that times words, fails before the work, and a transcript can
+be read with its speakers while it comes. The parts that need torch are given to it; it knows neither HTTP nor forms, nor
+torch.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -12,10 +13,11 @@ from functools import partial
 from typing import BinaryIO, Protocol
 
 from speech_common.ahead import in_order, read_ahead
+from speech_common.errors import UnsupportedField
 from speech_common.job import Progress
 from speech_common.languages import DetectedLanguage
 from speech_common.models.batches import groups, within_memory
-from speech_common.models.lease import leased, refuse_long_hotwords, refuse_what_lacks
+from speech_common.models.lease import UNTIMED, leased, refuse_long_hotwords, refuse_what_lacks
 from speech_common.models.registry import Registry
 from speech_common.models.served import Served
 from speech_common.request import refuse_unknown_languages
@@ -97,19 +99,26 @@ class Engine:
             refuse_unknown_languages(options, whisper.supported_languages)
             refuse_long_hotwords(whisper, options.hotwords)
             if options.diarize:
-                self._parts.diarizer.load()
+                self._parts.diarizer.load(progress.check)
             progress.known(duration_s=announced_s(file, self._settings.max_audio_s))
+            language = options.language or self._language(whisper, file, options, progress)
+            written_in = "en" if options.task == "translate" else language
+            progress.known(language=written_in)
+            aligner = self._aligner(whisper, options, language, progress)
             speakers = None
             if options.diarize:
                 sought = Sought(options.min_speakers, options.max_speakers, known)
                 pieces = heard(Reading(file, progress, self._settings.max_audio_s).blocks())
                 turns = self._parts.diarizer.turns(pieces, sought, progress.check)
                 speakers = Speakers(turns, [each.name for each in known], self._parts.assign)
-            language = options.language or self._language(whisper, file, options, progress)
-            written_in = "en" if options.task == "translate" else language
-            progress.known(language=written_in)
             recording = _Recording(
-                self._parts, whisper, options, progress, language=language, speakers=speakers
+                self._parts,
+                whisper,
+                options,
+                progress,
+                language=language,
+                aligner=aligner,
+                speakers=speakers,
             )
             reading = Reading(file, progress, self._settings.max_audio_s)
             return recording.transcribe(reading, self._settings.batch_size, written_in)
@@ -125,6 +134,23 @@ class Engine:
             whisper, file, progress, options.languages, max_audio_s=self._settings.max_audio_s
         ).code
 
+    def _aligner(
+        self, whisper: Served, options: Options, language: str, progress: Progress
+    ) -> Aligner | None:
+        """Return what lays the text on the audio, if anything does.
+
+        Raises UnsupportedField where a field is for words with times, and nothing tells these.
+        """
+        # A text in another language than the audio cannot be laid on it.
+        is_aligned = options.times_words and options.task == "transcribe"
+        aligner = self._parts.aligner(language, progress.check) if is_aligned else None
+        if options.words_for and aligner is None and not whisper.facts.times_words:
+            reason = UNTIMED
+            if is_aligned:
+                reason += f", and there is no alignment model for {language} (ALIGN_MODELS_DIR)"
+            raise UnsupportedField(options.words_for, reason)
+        return aligner
+
 
 class _Recording:
     """One recording's way from its windows to its segments."""
@@ -137,6 +163,7 @@ class _Recording:
         progress: Progress,
         *,
         language: str,
+        aligner: Aligner | None,
         speakers: Speakers | None,
     ) -> None:
         self._parts = parts
@@ -145,10 +172,8 @@ class _Recording:
         self._language = language
         self._speakers = speakers
         self._progress = progress
-        # A text in another language than the audio cannot be laid on it.
-        is_aligned = options.times_words and options.task == "transcribe"
-        self._aligner = parts.aligner(language, progress.check) if is_aligned else None
-        self._times_words = options.times_words and self._aligner is None and model.facts.times_words
+        self._aligner = aligner
+        self._times_words = options.times_words and aligner is None and model.facts.times_words
         self._count = 0
         self._times = Rising()
 

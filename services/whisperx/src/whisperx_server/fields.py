@@ -42,6 +42,8 @@ FORMAT_NAMES = {
     "vtt": ResponseFormat.VTT,
     "tsv": ResponseFormat.TSV,
 }
+# They show words, or are cut between them.
+_OF_WORDS = (ResponseFormat.SRT, ResponseFormat.VTT, ResponseFormat.WHISPERX_JSON)
 # The events carry text, and segments with their speakers.
 _STREAMED = (ResponseFormat.JSON, ResponseFormat.TEXT, ResponseFormat.DIARIZED_JSON)
 _MOST_SPEAKERS = 64
@@ -60,9 +62,13 @@ def transcription_request(form: Form, *, task: str = "transcribe") -> Transcript
     response_format = fields.response_format(form, FORMATS)
     if task == "translate" and response_format is ResponseFormat.DIARIZED_JSON:
         raise InvalidValue("response_format", response_format, "another one; translations have no speakers")
+    words_for = "response_format" if response_format in _OF_WORDS else None
     granularities = fields.granularities(form, response_format)
+    if Granularity.WORD in granularities:
+        words_for = "timestamp_granularities"
     if form.boolean("word_timestamps", default=False):
         granularities |= {Granularity.WORD}
+        words_for = "word_timestamps"
     language, languages = fields.languages(form)
     references = _references(form)
     is_diarized = response_format is ResponseFormat.DIARIZED_JSON or bool(references)
@@ -85,6 +91,7 @@ def transcription_request(form: Form, *, task: str = "transcribe") -> Transcript
             vad_filter=fields.vad_filter(form),
             voice=fields.voice(form),
             times_words=diarize or Granularity.WORD in granularities or _shows_times(response_format),
+            words_for=words_for,
             diarize=diarize,
             min_speakers=at_least,
             max_speakers=at_most,
@@ -110,6 +117,7 @@ def transcribe_request(form: Form) -> TranscriptionRequest[Options]:
         options=Options(
             language=language,
             times_words=diarize or _shows_times(response_format),
+            words_for="format" if response_format in _OF_WORDS else None,
             diarize=diarize,
             min_speakers=at_least,
             max_speakers=at_most,

@@ -19,7 +19,8 @@ class Options:
 
     `language` None detects it, among `languages` if there are any (codes, at least two). `batch_size` is how many windows
     are decoded at once, at most: no more than fit the memory; None is the server's own choice. `vad_filter` leaves out
-    what `voice` says is no speech. `times_words` has every word timed; telling speakers apart needs that.
+    what `voice` says is no speech. `times_words` has every word timed where something can, which tells speakers apart
+    better; `words_for` is the field that cannot be honoured where nothing can.
     """
 
     task: str = "transcribe"
@@ -32,6 +33,7 @@ class Options:
     vad_filter: bool = False
     voice: VoiceDetection = field(default_factory=VoiceDetection)
     times_words: bool = False
+    words_for: str | None = None
     diarize: bool = False
     min_speakers: int | None = None
     max_speakers: int | None = None

@@ -31,7 +31,7 @@ class TorchParts:
             token=settings.hf_token,
             model_dir=settings.diarization_model,
             device=settings.device,
-            threads=settings.threads_per_worker,
+            downloads_allowed=settings.downloads != "none",
         )
 
     def hear(

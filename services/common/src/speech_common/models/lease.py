@@ -20,6 +20,8 @@ M = TypeVar("M", bound=Served)
 # The model's window has 448 tokens, of which up to 223 go to the prompt or to what was said before. The library lets
 # hotwords take all the rest, and then, without a word, there is no room left for a transcript.
 _HOTWORD_TOKENS = 112
+UNTIMED = "this model cannot tell when a word is said, for its config.json has no alignment_heads"
+"""Why a request is refused that needs the times of words."""
 
 
 @contextmanager
@@ -45,10 +47,7 @@ def leased(registry: Registry[M], name: str, progress: Progress) -> Iterator[M]:
 def refuse_what_lacks(facts: Facts, *, detects: bool, times_words: bool = False) -> None:
     """Raise a FieldError where the files of a model lack what a request needs."""
     if times_words and not facts.times_words:
-        raise UnsupportedField(
-            "timestamp_granularities",
-            "this model cannot tell when a word is said, for its config.json has no alignment_heads",
-        )
+        raise UnsupportedField("timestamp_granularities", UNTIMED)
     if detects and not facts.tells_languages:
         raise InvalidValue(
             "language",

