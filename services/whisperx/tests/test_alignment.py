@@ -1,10 +1,7 @@
 """whisperx's own alignment and the loading of its models, with wav2vec2 models of random weights that the tests make."""
 
-import json
 import logging
 import os
-import threading
-from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 
@@ -12,58 +9,12 @@ import numpy as np
 import pytest
 import torch
 import torchaudio
-from speech_common.job import Abandoned
 from whisperx_server.alignment import Aligner, Aligners
 from whisperx_server.asr import hear
 from whisperx_server.said import Heard
 
 RATE = 16000
 LETTERS = "abcdefghijklmnopqrstuvwxyz'"
-
-
-@pytest.fixture(scope="session")
-def english(tmp_path_factory):
-    """A wav2vec2 as transformers saves it, with random weights: all letters are equally wrong to it."""
-    from transformers import (
-        Wav2Vec2Config,
-        Wav2Vec2CTCTokenizer,
-        Wav2Vec2FeatureExtractor,
-        Wav2Vec2ForCTC,
-        Wav2Vec2Processor,
-    )
-
-    directory = tmp_path_factory.mktemp("tiny-wav2vec2")
-    vocabulary = ["<pad>", "<s>", "</s>", "<unk>", "|", *LETTERS]
-    (directory / "vocab.json").write_text(json.dumps({token: at for at, token in enumerate(vocabulary)}))
-    tokenizer = Wav2Vec2CTCTokenizer(str(directory / "vocab.json"))
-    Wav2Vec2Processor(feature_extractor=Wav2Vec2FeatureExtractor(), tokenizer=tokenizer).save_pretrained(
-        directory
-    )
-    torch.manual_seed(0)
-    config = Wav2Vec2Config(
-        vocab_size=len(vocabulary),
-        hidden_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=32,
-        conv_dim=(8,) * 7,
-        num_conv_pos_embeddings=16,
-        num_conv_pos_embedding_groups=2,
-        tokenizer_class="Wav2Vec2CTCTokenizer",
-    )
-    Wav2Vec2ForCTC(config).save_pretrained(directory)
-    return directory
-
-
-@pytest.fixture
-def models_dir(english, tmp_path):
-    """ALIGN_MODELS_DIR with a model for English."""
-    (tmp_path / "en").symlink_to(english)
-    return tmp_path
-
-
-def aligners(models_dir, **options):
-    return Aligners(models_dir, "cpu", **{"downloads_allowed": False, **options})
 
 
 def words_of(sentences):
@@ -78,7 +29,7 @@ def check_times(words, duration_s):
     assert all(0.0 <= word.probability <= 1.0 for word in words)
 
 
-def test_text_is_laid_on_the_audio_by_a_model_in_transformers_format(models_dir, recordings):
+def test_text_is_laid_on_the_audio_by_a_model_in_transformers_format(aligners, models_dir, recordings):
     aligner = aligners(models_dir).find("en")
     assert aligner.name == "tiny-wav2vec20"
     [window] = recordings.windows(recordings.samples("austen-0880"))
@@ -162,7 +113,7 @@ def test_language_without_spaces_is_aligned_letter_by_letter(recordings):
         " one\ntwo  three ",
     ],
 )
-def test_every_text_gets_rising_times_on_every_audio(models_dir, recordings, text, samples):
+def test_every_text_gets_rising_times_on_every_audio(aligners, models_dir, recordings, text, samples):
     [window] = recordings.windows(recordings.samples("two-speakers")[:samples])
     words = words_of(aligners(models_dir).find("en").sentences(window, Heard(text, -0.1)))
     check_times(words, window.duration_s)
@@ -170,7 +121,7 @@ def test_every_text_gets_rising_times_on_every_audio(models_dir, recordings, tex
     assert "".join(written.split()) == "".join(text.replace("|", "").split())
 
 
-def test_text_longer_than_its_audio_is_spread_over_the_voice(models_dir, recordings):
+def test_text_longer_than_its_audio_is_spread_over_the_voice(aligners, models_dir, recordings):
     [window] = recordings.windows(recordings.samples("austen-0880")[: 2 * RATE])
     voice_s = np.flatnonzero(window.likely >= 0.5)[[0, -1]] * 0.032
     words = words_of(aligners(models_dir).find("en").sentences(window, Heard(" hello" * 400, -0.1)))
@@ -178,7 +129,7 @@ def test_text_longer_than_its_audio_is_spread_over_the_voice(models_dir, recordi
     assert {word.probability for word in words} == {0.0}
 
 
-def test_no_text_has_no_sentences(models_dir, recordings):
+def test_no_text_has_no_sentences(aligners, models_dir, recordings):
     [window] = recordings.windows(np.zeros(RATE, np.float32))
     assert [aligners(models_dir).find("en").sentences(window, Heard(text, 0.0)) for text in ("", "  ")] == [
         [],
@@ -186,7 +137,7 @@ def test_no_text_has_no_sentences(models_dir, recordings):
     ]
 
 
-def test_checkpoint_of_torchaudio_is_loaded_under_its_own_name(tmp_path, recordings):
+def test_checkpoint_of_torchaudio_is_loaded_under_its_own_name(aligners, tmp_path, recordings):
     bundle = torchaudio.pipelines.VOXPOPULI_ASR_BASE_10K_FR
     directory = tmp_path / "fr"
     directory.mkdir()
@@ -209,81 +160,9 @@ def test_checkpoint_of_torchaudio_is_loaded_under_its_own_name(tmp_path, recordi
         checkpoint.unlink()  # 380 MB
 
 
-def test_there_is_none_for_a_language_that_nobody_has_a_model_for(models_dir):
-    found = aligners(models_dir)
-    assert [found.find(code) for code in ("fr", "ja", "xx")] == [None, None, None]
-
-
-def test_broken_model_is_told_once_and_tried_again_after_ten_minutes(english, tmp_path, caplog):
-    now_s = [100.0]
-    found = aligners(tmp_path, clock=lambda: now_s[0])
-    (tmp_path / "en").mkdir()
-    (tmp_path / "en" / "config.json").write_text("{")
-    with caplog.at_level(logging.INFO, "speech.whisperx"):
-        assert [found.find("en") for _ in range(3)] == [None] * 3
-        assert [record.getMessage().partition(" cause")[0] for record in caplog.records] == [
-            "event=no_aligner language=en"
-        ]
-        assert "\n" not in caplog.text.rstrip()
-    (tmp_path / "en" / "config.json").unlink()
-    (tmp_path / "en").rmdir()
-    (tmp_path / "en").symlink_to(english)
-    now_s[0] += 599.0
-    assert found.find("en") is None
-    now_s[0] += 2.0
-    assert found.find("en") is not None
-
-
-def test_model_is_loaded_once_for_all_threads_and_two_are_kept(models_dir, english):
-    for code in ("de", "it"):
-        (models_dir / code).symlink_to(english)
-    found = aligners(models_dir)
-    together = threading.Barrier(4)
-
-    def find(code):
-        together.wait(60)
-        return found.find(code)
-
-    with ThreadPoolExecutor(4) as pool:
-        first, *others = pool.map(find, ["en"] * 4)
-    assert all(other is first for other in others)
-    found.find("de")
-    assert found.find("en") is first
-    found.find("it")
-    assert found.find("en") is not first
-
-
-def test_who_leaves_while_a_model_loads_is_let_go_and_the_next_one_finds_it(models_dir):
-    may_load = threading.Event()
-
-    def begin():
-        assert may_load.wait(60)
-        return 0.0
-
-    def leave():
-        raise Abandoned
-
-    found = aligners(models_dir, clock=begin)
-    with pytest.raises(Abandoned):
-        found.find("en", leave)
-    may_load.set()
-    assert found.find("en", leave) is not None
-
-
-def test_no_library_takes_more_threads_than_it_is_told(models_dir, threads_taken):
-    load = f"""
-from speech_common.sound.windows import heard, stretches
-from whisperx_server.alignment import Aligners
-from whisperx_server.said import Heard
-aligner = Aligners(Path({str(models_dir)!r}), "cpu", downloads_allowed=False).find("en")
-[window] = stretches(heard([noise]), 28.0, 14.0)
-"""
-    taken = threads_taken(load, "aligner.sentences(window, Heard(' He was.', -0.1))")
-    assert len(taken) > 1
-    assert set(taken) == {1}
-
-
-def test_nothing_is_written_to_the_output_and_no_text_to_the_log(models_dir, recordings, capfd, caplog):
+def test_nothing_is_written_to_the_output_and_no_text_to_the_log(
+    aligners, models_dir, recordings, capfd, caplog
+):
     [window] = recordings.windows(recordings.samples("austen-0880")[:RATE])
     with caplog.at_level(logging.INFO):
         aligner = aligners(models_dir).find("en")
@@ -293,7 +172,7 @@ def test_nothing_is_written_to_the_output_and_no_text_to_the_log(models_dir, rec
     assert capfd.readouterr().out == ""
 
 
-def test_sentences_follow_each_other(models_dir, recordings):
+def test_sentences_follow_each_other(aligners, models_dir, recordings):
     [window] = recordings.windows(recordings.samples("two-speakers"))
     text = " " + recordings.said("two-speakers").strip()
     sentences = aligners(models_dir).find("en").sentences(window, Heard(text, -0.1))
